@@ -1,0 +1,1 @@
+"""Backends: the contract (`api`), hooks (`hookspecs`), loading (`plugins`), choice (`devices`)."""

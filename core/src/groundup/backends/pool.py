@@ -1,0 +1,86 @@
+"""The caching allocator that devices get from the core.
+
+Freed memory is kept by size and handed out again, lowest-numbered block first, so that a loop meets the
+same buffers every step and a backend's bind-group cache stays warm. Frees may come from any thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from groundup.errors import OutOfMemory
+
+_GRAIN = 256  # bytes; small requests share size classes
+
+
+class Buffer:
+    """A block of device memory. When the last reference dies, it goes back to its pool."""
+
+    __slots__ = ("handle", "nbytes", "number", "pool")
+
+    def __init__(self, handle: Any, nbytes: int, number: int, pool: Pool) -> None:
+        self.handle = handle
+        self.nbytes = nbytes
+        self.number = number
+        self.pool = pool
+
+    def __del__(self) -> None:
+        self.pool.give_back(self.handle, self.nbytes, self.number)
+
+
+class Pool:
+    """Blocks by size class. `in_use`, `reserved` and `peak` are in bytes, `allocations` counts blocks."""
+
+    def __init__(self, allocate: Callable[[int], Any]) -> None:
+        self._allocate = allocate
+        # Re-entrant: a garbage collection inside `take` may run a Buffer's __del__ on this thread.
+        self._lock = threading.RLock()
+        self._free: dict[int, list[tuple[int, Any]]] = {}
+        self._numbers = 0
+        self.in_use = self.reserved = self.peak = self.allocations = 0
+
+    def take(self, nbytes: int) -> Buffer:
+        """A block of at least `nbytes`. Raises OutOfMemory after emptying the cache and one retry."""
+        size = _round(nbytes)
+        with self._lock:
+            blocks = self._free.get(size)
+            if blocks:
+                number, handle = heapq.heappop(blocks)
+            else:
+                handle = self._fresh(size)
+                self._numbers += 1
+                number = self._numbers
+                self.allocations += 1
+                self.reserved += size
+            self.in_use += size
+            self.peak = max(self.peak, self.in_use)
+        return Buffer(handle, size, number, self)
+
+    def give_back(self, handle: Any, nbytes: int, number: int) -> None:
+        with self._lock:
+            self.in_use -= nbytes
+            heapq.heappush(self._free.setdefault(nbytes, []), (number, handle))
+
+    def trim(self) -> None:
+        """Drop all cached blocks, so that the device can reuse their memory."""
+        with self._lock:
+            self.reserved -= sum(size * len(blocks) for size, blocks in self._free.items())
+            self._free.clear()
+
+    def _fresh(self, size: int) -> Any:
+        try:
+            return self._allocate(size)
+        except OutOfMemory:
+            self.trim()
+            return self._allocate(size)
+
+
+def _round(nbytes: int) -> int:
+    """Size class: multiples of 256 bytes to 64 KiB, then steps of an eighth of the power of two."""
+    if nbytes <= 65536:
+        return max(_GRAIN, -(-nbytes // _GRAIN) * _GRAIN)
+    step = 1 << (nbytes.bit_length() - 4)
+    return -(-nbytes // step) * step

@@ -1,0 +1,174 @@
+"""Tensors from data and from nothing: tensor, zeros, ones, full, arange, eye, from_dlpack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from groundup import dispatch, dtypes
+from groundup.backends.devices import DeviceLike, device_for
+from groundup.dtypes import DTypeLike, as_dtype
+from groundup.errors import DTypeError, ShapeError, UnsupportedDtype
+from groundup.layout import Layout, Spec
+from groundup.ops.creation import Arange, Full
+from groundup.tensor import Tensor
+
+_PYTHON_DTYPES = {"b": dtypes.bool_, "i": dtypes.DEFAULT_INT, "f": dtypes.DEFAULT_FLOAT}
+
+
+def tensor(
+    data: Any,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor with a copy of `data`: numbers, nested lists, a NumPy array, or a tensor.
+
+    Python floats become float32 and ints int32 unless `dtype` says otherwise; arrays keep their dtype.
+    Raises DTypeError, ShapeError (ragged lists), UnsupportedDtype (the device cannot store it).
+    """
+    place = device_for(device)
+    if isinstance(data, Tensor):
+        moved = data.detach().clone().to(place)
+        result = moved if dtype is None else moved.astype(dtype)
+    else:
+        result = from_numpy(_host(data, dtype), place)
+    return result.requires_grad_() if requires_grad else result
+
+
+def from_numpy(array: np.ndarray[Any, np.dtype[Any]], device: DeviceLike | None = None) -> Tensor:
+    """A tensor with a copy of `array`, in its dtype."""
+    place = device_for(device)
+    spec = Spec(array.shape, as_dtype(array.dtype))
+    if spec.dtype not in place.info.dtypes:
+        raise UnsupportedDtype(
+            f"tensor: {place.info.name} cannot store {spec.dtype}", hint="pass dtype='float32' or 'int32'"
+        )
+    view = place.empty(Layout.contiguous(spec))
+    place.write(view, array)
+    return Tensor(view, place, None, 0)
+
+
+def from_dlpack(array: Any, device: DeviceLike | None = None) -> Tensor:
+    """A tensor on the memory of another library's array where the device can, else with a copy."""
+    place = device_for(device)
+    view = place.adopt(array)
+    if view is None:
+        return from_numpy(np.array(np.from_dlpack(array)), place)
+    return Tensor(view, place, None, 0)
+
+
+def _host(data: Any, dtype: DTypeLike | None) -> np.ndarray[Any, np.dtype[Any]]:
+    if isinstance(data, np.ndarray | np.generic):
+        array = np.asarray(data)
+        return array if dtype is None else array.astype(as_dtype(dtype).numpy)
+    data = _unwrap(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError("tensor: nested lists must have equal lengths") from error
+    if array.dtype.kind not in "bif":
+        raise DTypeError(f"tensor: cannot make a tensor of {type(data).__name__} ({array.dtype})")
+    target = as_dtype(dtype) if dtype is not None else _PYTHON_DTYPES[array.dtype.kind]
+    if target.kind == "int" and array.size and array.dtype.kind in "if":
+        info = np.iinfo(target.numpy)
+        if array.min() < info.min or array.max() > info.max:
+            raise DTypeError(f"tensor: values do not fit {target} ({info.min} to {info.max})")
+    return array.astype(target.numpy)
+
+
+def _unwrap(data: Any) -> Any:
+    """Lists of tensors become lists of numbers."""
+    if isinstance(data, Tensor):
+        return data.tolist()
+    return [_unwrap(item) for item in data] if isinstance(data, list | tuple) else data
+
+
+def full(
+    shape: int | Sequence[int],
+    value: bool | int | float,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike | None = None,
+) -> Tensor:
+    """`shape` filled with `value`; the dtype follows the Python type of the value by default."""
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if any(size < 0 for size in sizes):
+        raise ShapeError(f"full: negative size in {sizes}")
+    target = as_dtype(dtype) if dtype is not None else as_dtype(type(value))
+    place = device_for(device)
+    result: Tensor = dispatch.apply(Full(shape=sizes, value=value, dtype=target), (), place)
+    return result
+
+
+def zeros(
+    *shape: int | Sequence[int], dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None
+) -> Tensor:
+    """Zeros; sizes as arguments or one sequence."""
+    return full(_sizes(shape), 0, dtype, device)
+
+
+def ones(
+    *shape: int | Sequence[int], dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None
+) -> Tensor:
+    """Ones; sizes as arguments or one sequence."""
+    return full(_sizes(shape), 1, dtype, device)
+
+
+def empty(
+    *shape: int | Sequence[int], dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None
+) -> Tensor:
+    """Uninitialised memory: the values are whatever was there."""
+    place = device_for(device)
+    spec = Spec(_sizes(shape), as_dtype(dtype))
+    return Tensor(place.empty(Layout.contiguous(spec)), place, None, 0)
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """Zeros of x's shape, dtype and device."""
+    return full(x.shape, 0, x.dtype, x.device)
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """Ones of x's shape, dtype and device."""
+    return full(x.shape, 1, x.dtype, x.device)
+
+
+def full_like(x: Tensor, value: bool | int | float) -> Tensor:
+    """`value` in x's shape, dtype and device."""
+    return full(x.shape, value, x.dtype, x.device)
+
+
+def arange(
+    start: int | float,
+    stop: int | float | None = None,
+    step: int | float = 1,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike | None = None,
+) -> Tensor:
+    """start, start + step, ... below stop; `arange(n)` counts from 0. int32 if all are ints."""
+    if stop is None:
+        start, stop = 0, start
+    if step == 0:
+        raise ShapeError("arange: step must not be 0")
+    kind = float if any(isinstance(v, float) for v in (start, stop, step)) else int
+    target = as_dtype(dtype) if dtype is not None else as_dtype(kind)
+    count = max(0, int(np.ceil((stop - start) / step)))
+    op = Arange(start=start, step=step, count=count, dtype=target)
+    result: Tensor = dispatch.apply(op, (), device_for(device))
+    return result
+
+
+def eye(
+    size: int, dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None
+) -> Tensor:
+    """The identity matrix."""
+    index = arange(size, device=device)
+    return (index.reshape(size, 1) == index).astype(dtype)
+
+
+def _sizes(shape: Sequence[int | Sequence[int]]) -> tuple[int, ...]:
+    if len(shape) == 1 and not isinstance(shape[0], int):
+        return tuple(shape[0])
+    return tuple(size for size in shape if isinstance(size, int))

@@ -1,0 +1,268 @@
+"""Tensor: a view of device memory, and if it is part of a graph, the node that made it.
+
+Operators and methods are ops (`tensor_methods.py`); this file holds what a tensor *is*: its memory,
+device and graph, and the ways in and out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from groundup import autograd, dispatch, indexing
+from groundup.backends.api import Device, View
+from groundup.backends.devices import DeviceLike, device_for
+from groundup.dtypes import DType, DTypeLike, as_dtype
+from groundup.errors import AutogradError, DTypeError, GroundupError, ShapeError
+from groundup.graph import Hook, Leaf, Node, Setting, mode
+from groundup.layout import Layout, Spec
+from groundup.ops.movement import Assign
+from groundup.shapes import Shape
+from groundup.tensor_methods import TensorMethods
+
+if TYPE_CHECKING:
+    HostArray = np.ndarray[Any, np.dtype[Any]]
+
+
+class Tensor(TensorMethods):
+    """An n-dimensional array on a device. Make one with `groundup.tensor`, `zeros`, `randn`, ..."""
+
+    __slots__ = ("__weakref__", "_device", "_index", "_node", "_view")
+    __array_ufunc__ = None  # NumPy then leaves `array + tensor` to us, which refuses it clearly
+    __hash__ = object.__hash__
+
+    def __init__(self, view: View, device: Device, node: Node | Leaf | None, index: int) -> None:
+        self._view = view
+        self._device = device
+        self._node = node
+        self._index = index
+
+    @staticmethod
+    def __apply__(op: Any, inputs: tuple[Any, ...]) -> Any:
+        return dispatch.dispatch(op, inputs)
+
+    # ---- what it is ----
+
+    @property
+    def shape(self) -> Shape:
+        return self._view.layout.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self._view.layout.dtype
+
+    @property
+    def spec(self) -> Spec:
+        return self._view.layout.spec
+
+    @property
+    def device(self) -> Device:
+        return self._device
+
+    @property
+    def ndim(self) -> int:
+        return len(self._view.layout.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._view.layout.size
+
+    @property
+    def nbytes(self) -> int:
+        return self._view.layout.size * self._device.info.itemsize(self.dtype)
+
+    # ---- autograd ----
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._node is not None
+
+    @property
+    def is_leaf(self) -> bool:
+        return not isinstance(self._node, Node)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` left on a leaf."""
+        return self._node.grad if isinstance(self._node, Leaf) else None
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if not isinstance(self._node, Leaf):
+            raise AutogradError("grad: only a leaf that requires a gradient has one")
+        if value is not None and value.shape != self.shape:
+            raise ShapeError(f"grad: tensor is {self.spec}, gradient is {value.spec}")
+        self._node.grad = value
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Mark (or unmark) this leaf; returns itself. Raises AutogradError unless a float leaf."""
+        if isinstance(self._node, Node):
+            raise AutogradError(
+                "requires_grad_: this tensor is computed, not a leaf", hint="use detach() first"
+            )
+        if not requires_grad:
+            self._node = None
+        elif self._node is None:
+            if not self.dtype.is_floating:
+                raise AutogradError(f"requires_grad_: only floats have gradients, not {self.spec}")
+            self._node = Leaf()
+        return self
+
+    def detach(self) -> Tensor:
+        """The same memory without the graph."""
+        return Tensor(self._view, self._device, None, 0)
+
+    def register_hook(self, hook: Hook) -> None:
+        """Call `hook(grad)` when this tensor's gradient is complete; a returned tensor replaces it."""
+        if isinstance(self._node, Leaf):
+            self._node.hooks.append(hook)
+        elif self._node is not None:
+            hooks = self._node.hooks = self._node.hooks or {}
+            hooks.setdefault(self._index, []).append(hook)
+        else:
+            raise AutogradError("register_hook: this tensor does not require a gradient")
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        *,
+        retain_graph: bool = False,
+        create_graph: bool = False,
+    ) -> None:
+        """Add this tensor's gradients to `.grad` of the leaves it depends on."""
+        autograd.backward(
+            [self], [gradient], retain_graph=retain_graph, create_graph=create_graph
+        )
+
+    # ---- state ----
+
+    def assign_(self, value: Tensor | bool | int | float) -> Tensor:
+        """Write `value` (broadcast to this shape, same dtype) into this memory; returns itself.
+
+        Not recorded: raises AutogradError where a gradient would be lost.
+        """
+        if mode.grad and (self._node is not None or getattr(value, "_node", None) is not None):
+            raise AutogradError(
+                f"assign_: writing into {self.spec} is not recorded", hint="use it under no_grad()"
+            )
+        if not isinstance(value, Tensor):
+            dtype = dispatch.weak_dtype(value, self.dtype, "assign_")
+            value = dispatch.constant(value, dtype, self.shape, self._device)
+        if value.shape != self.shape:
+            value = value.expand(*self.shape)
+        with Setting(grad=False):
+            dispatch.update(Assign(), (self, value))
+        return self
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return indexing.getitem(self, key)
+
+    def __setitem__(self, key: Any, value: Tensor | bool | int | float) -> None:
+        target = indexing.writable(self, key)
+        if isinstance(value, Tensor) and value.dtype is not self.dtype:
+            raise DTypeError(f"setitem: target is {target.spec}, value is {value.spec}")
+        if mode.grad and self._node is not None:
+            target.requires_grad_()
+        target.assign_(value)
+
+    # ---- to and from other places ----
+
+    def to(self, target: DeviceLike | DTypeLike) -> Tensor:
+        """On another device, or in another dtype."""
+        if isinstance(target, DType | np.dtype | type):
+            return self.astype(target)
+        if isinstance(target, str):
+            try:
+                return self.astype(as_dtype(target))
+            except DTypeError:
+                pass
+        return self._to_device(device_for(target))
+
+    def _to_device(self, device: Device) -> Tensor:
+        if device is self._device:
+            return self
+        if mode.grad and isinstance(self._node, Node):
+            raise AutogradError("to: moving a computed tensor is not recorded", hint="detach() it first")
+        view = device.empty(Layout.contiguous(self.spec))
+        source = self._view
+        if not device.copy(self._device, source, view):
+            device.write(view, self._device.read(source))
+        return Tensor(view, device, None if self._node is None else Leaf(), 0)
+
+    def numpy(self) -> HostArray:
+        """A NumPy array with a copy of the values. Raises AutogradError under a graph."""
+        if self._node is not None and mode.grad:
+            raise AutogradError("numpy: the tensor requires a gradient", hint="use x.detach().numpy()")
+        return self._device.read(self._view)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
+        if copy is False:
+            raise ValueError("a tensor becomes an array only by a copy; use numpy.from_dlpack")
+        array = self.detach().numpy()
+        return array if dtype is None else array.astype(dtype)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self._node is not None:
+            raise BufferError("the tensor requires a gradient; export x.detach()")
+        return self._exportable().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._exportable().__dlpack_device__()  # type: ignore[no-any-return]
+
+    def _exportable(self) -> Any:
+        native = self._view.native
+        if not hasattr(native, "__dlpack__"):
+            raise BufferError(f"{self._device.info.name} does not export DLPack; use x.numpy()")
+        return native
+
+    def item(self) -> Any:
+        """The one value as a Python number. Raises ShapeError for more than one."""
+        if self.size != 1:
+            raise ShapeError(f"item: a {self.spec} has {self.size} values, not one")
+        return self._device.read(self._view).item()
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self._device.read(self._view).tolist()
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ShapeError(f"the truth of a {self.spec} is ambiguous", hint="use x.any() or x.all()")
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.is_floating:
+            raise TypeError(f"a {self.spec} is no index")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a rank 0 tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        extra = f", dtype={self.dtype}, device={self._device.info.name}"
+        if self.requires_grad:
+            extra += ", requires_grad=True"
+        try:
+            array = self._device.read(self._view)
+        except GroundupError as error:
+            return f"tensor(<{type(error).__name__}>, shape={self.shape}{extra})"
+        if self.dtype.name == "bfloat16":
+            array = array.astype(np.float32)
+        return f"tensor({np.array2string(array, prefix='tensor(', separator=', ')}{extra})"
+
+
+dispatch.make = Tensor

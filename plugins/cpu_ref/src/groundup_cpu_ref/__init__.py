@@ -1,0 +1,1 @@
+"""groundup's reference backend: NumPy kernels for every op, device `cpu`."""

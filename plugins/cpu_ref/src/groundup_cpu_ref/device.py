@@ -1,0 +1,132 @@
+"""The device `cpu`: memory is NumPy arrays, a launch runs at once, so there is nothing to wait for."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from groundup import dtypes
+from groundup.backends.api import Declined, Device, DeviceInfo, Kernel, MemoryStats, View
+from groundup.dtypes import as_dtype
+from groundup.errors import DTypeError, OutOfMemory
+from groundup.layout import Layout
+from groundup.ops.op import Op
+from groundup_cpu_ref import kernels
+from groundup_cpu_ref.native import NATIVE, Array, specialise
+
+_ALL = frozenset({"store", "compute", "matmul"})
+
+
+class CpuDevice(Device):
+    """NumPy arrays and functions. Views share memory by strides, as NumPy's own views do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kernels.load()
+        self.info = self.describe()
+
+    def describe(self) -> DeviceInfo:
+        """Every dtype, the whole memory of the machine."""
+        return DeviceInfo(
+            name="cpu",
+            description=f"NumPy {np.__version__}, {platform.machine()}, {os.cpu_count()} threads",
+            dtypes=dict.fromkeys(dtypes.ALL, _ALL),
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        )
+
+    def allocate(self, nbytes: int) -> Any:
+        """Bytes from NumPy's allocator."""
+        return self._new((nbytes,), np.dtype(np.uint8))
+
+    def empty(self, layout: Layout) -> View:
+        """NumPy caches small blocks and the C library large ones, so the core's pool is skipped."""
+        try:
+            array = np.empty(layout.shape, layout.dtype.numpy)
+        except (MemoryError, ValueError) as error:
+            raise OutOfMemory(f"cpu: no room for {layout.spec}") from error
+        return View(array, 0, layout, array)
+
+    def attach(self, view: View) -> View:
+        """The strided ndarray on the view's buffer."""
+        base: Array = view.buffer
+        dtype = view.layout.dtype
+        if base.dtype.kind == "V" or not base.flags.c_contiguous or base.dtype.char == "E":
+            base = base.reshape(-1).view(np.uint8)
+        strides = [s * dtype.itemsize for s in view.layout.strides]
+        view.native = np.ndarray(view.layout.shape, dtype.numpy, base, view.offset, strides)
+        return view
+
+    def write(self, view: View, array: Array) -> None:
+        """Copy in."""
+        view.native[...] = array
+
+    def read(self, view: View) -> Array:
+        """Copy out, row-major."""
+        return np.array(view.native, order="C")
+
+    def kernel(
+        self, op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout]
+    ) -> Kernel | Declined:
+        """The registered function of that op's name."""
+        found = NATIVE.get(op.name)
+        if found is None:
+            return Declined(f"no kernel for {op.name}")
+        return specialise(op, found, inputs, outputs)
+
+    def synchronize(self) -> None:
+        """Launches have finished when they return."""
+
+    def memory(self) -> MemoryStats:
+        """The process's resident memory: NumPy's allocator keeps no figures of its own."""
+        scale = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+        return MemoryStats(in_use=_resident(peak), peak=peak, reserved=peak)
+
+    def adopt(self, array: Any) -> View | None:
+        """Share the memory of a host array (DLPack). None for what NumPy cannot import or write."""
+        try:
+            host: Array = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
+            dtype = as_dtype(host.dtype)
+        except (BufferError, TypeError, RuntimeError, DTypeError):
+            return None
+        if not host.flags.writeable or any(s % dtype.itemsize for s in host.strides):
+            return None
+        return _adopted(host, Layout(host.shape, tuple(s // dtype.itemsize for s in host.strides), dtype))
+
+    def _new(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        try:
+            return np.empty(shape, dtype)
+        except (MemoryError, ValueError) as error:
+            raise OutOfMemory(f"cpu: no room for {shape} {dtype}") from error
+
+
+def _adopted(host: Array, layout: Layout) -> View:
+    """A view of a flat base that starts at the lowest address, so that later views can be derived."""
+    steps = [(n - 1) * s for n, s in zip(host.shape, host.strides, strict=True)] if host.size else [0]
+    low = sum(step for step in steps if step < 0)
+    span = sum(abs(step) for step in steps) + host.itemsize if host.size else 0
+    flat = _bytes_from(host, low, span)
+    return View(flat, -low, layout, host)
+
+
+def _bytes_from(host: Array, low: int, span: int) -> Array:
+    """The `span` bytes that begin `low` bytes from the array's first element."""
+    corner = host[tuple(slice(None, None, -1) if s < 0 else slice(None) for s in host.strides)]
+    flat = np.lib.stride_tricks.as_strided(
+        corner, (span // host.itemsize,), (host.itemsize,), writeable=True
+    )
+    return flat.view(np.uint8)
+
+
+def _resident(otherwise: int) -> int:
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return otherwise

@@ -1,0 +1,114 @@
+"""Elementwise kernels: mostly NumPy's own functions, which take their output as last argument."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from groundup.errors import DomainError
+from groundup.ops.op import Op
+from groundup_cpu_ref.native import NATIVE, Array, Native, native
+
+# NumPy computes float16, and ml_dtypes bfloat16, in float32 and rounds once: exact for these.
+_UFUNCS: Final[dict[str, np.ufunc]] = {
+    "abs": np.abs, "neg": np.negative, "exp": np.exp, "expm1": np.expm1, "log": np.log,
+    "log1p": np.log1p, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "tan": np.tan,
+    "tanh": np.tanh, "floor": np.floor, "ceil": np.ceil, "round": np.rint,
+    "isnan": np.isnan, "isfinite": np.isfinite,
+    "sub": np.subtract, "div": np.true_divide, "pow": np.power,
+    "maximum": np.maximum, "minimum": np.minimum,
+    "less": np.less, "less_equal": np.less_equal, "greater": np.greater,
+    "greater_equal": np.greater_equal, "equal": np.equal, "not_equal": np.not_equal,
+    "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor,
+    "logical_not": np.logical_not, "bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or,
+    "bitwise_xor": np.bitwise_xor, "bitwise_not": np.invert,
+    "bitwise_left_shift": np.left_shift, "bitwise_right_shift": np.right_shift,
+    "add": np.add, "mul": np.multiply,
+}  # fmt: skip
+NATIVE.update({name: Native(f, frozenset(), False, True) for name, f in _UFUNCS.items()})
+
+
+@native("sign")
+def sign(op: Op, x: Array, out: Array) -> None:
+    np.sign(x, out)
+
+
+@native("rsqrt")
+def rsqrt(op: Op, x: Array, out: Array) -> None:
+    np.divide(1, np.sqrt(x, out), out)
+
+
+@native("reciprocal")
+def reciprocal(op: Op, x: Array, out: Array) -> None:
+    np.divide(1, x, out)
+
+
+@native("sigmoid")
+def sigmoid(op: Op, x: Array, out: Array) -> None:
+    """0.5 * tanh(x / 2) + 0.5 overflows nowhere; for very negative x exp(x) keeps the small values."""
+    small = np.exp(-np.abs(x))
+    np.divide(np.where(x >= 0, 1, small), small + 1, out)
+
+
+@native("relu", exact=True)
+def relu(op: Op, x: Array, out: Array) -> None:
+    np.maximum(x, x.dtype.type(0), out)
+
+
+@native("silu")
+def silu(op: Op, x: Array, out: Array) -> None:
+    sigmoid(op, x, out)
+    np.multiply(x, out, out)
+
+
+@native("silu_backward")
+def silu_backward(op: Op, x: Array, grad: Array, out: Array) -> None:
+    s = np.empty_like(out)
+    sigmoid(op, x, s)
+    np.multiply(grad, s * (1 + x * (1 - s)), out)
+
+
+@native("where", exact=True)
+def where(op: Op, condition: Array, x: Array, y: Array, out: Array) -> None:
+    np.copyto(out, y)
+    np.copyto(out, x, where=condition)
+
+
+@native("clamp", params=("min", "max"), exact=True)
+def clamp(op: Any, x: Array, out: Array) -> None:
+    np.copyto(out, x)
+    if op.min is not None:
+        np.maximum(out, x.dtype.type(op.min), out)
+    if op.max is not None:
+        np.minimum(out, x.dtype.type(op.max), out)
+
+
+@native("remainder", exact=True)
+def remainder(op: Op, x: Array, y: Array, out: Array) -> None:
+    _refuse_zero("remainder", y)
+    np.remainder(x, y, out)
+
+
+@native("floor_divide", exact=True)
+def floor_divide(op: Op, x: Array, y: Array, out: Array) -> None:
+    _refuse_zero("floor_divide", y)
+    np.floor_divide(x, y, out)
+
+
+def _refuse_zero(name: str, divisor: Array) -> None:
+    if divisor.dtype.kind in "iu" and not divisor.all():
+        raise DomainError(f"{name}: integer division by zero", hint="test the divisor first")
+
+
+@native("cast", params=("dtype",), exact=True)
+def cast(op: Any, x: Array, out: Array) -> None:
+    """Floats to integers truncate and saturate, NaN becomes 0; NumPy leaves both undefined."""
+    if out.dtype.kind in "iu" and x.dtype.kind not in "iub":
+        info = np.iinfo(out.dtype)
+        wide = np.nan_to_num(np.trunc(x.astype(np.float64)), posinf=np.inf, neginf=-np.inf)
+        # The largest int64 is no float64; the next lower one is.
+        high = np.nextafter(float(info.max), 0) if info.bits == 64 else float(info.max)
+        out[...] = np.where(wide >= float(info.max), info.max, np.clip(wide, info.min, high).astype(out.dtype))
+    else:
+        np.copyto(out, x, casting="unsafe")
