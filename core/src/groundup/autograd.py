@@ -19,7 +19,7 @@ from groundup.layout import Spec
 from groundup.ops.op import Op, has
 
 if TYPE_CHECKING:
-    from groundup.backends.api import Device
+    from groundup.backends.api import Device, View
     from groundup.tensor import Tensor
 
 Edge: TypeAlias = tuple[Node | Leaf, int]
@@ -51,8 +51,9 @@ def backward(
     `grads` are the gradients of the outputs, 1 for scalars by default. Raises AutogradError if an
     output has no graph or its graph was freed, ShapeError if a gradient has another shape.
     """
-    found = push_gradients(_roots(outputs, grads), None, 1, retain_graph or create_graph, create_graph)
-    for (leaf, _), total in found.items():
+    roots = _roots(outputs, grads)
+    found = push_gradients(roots, None, 1, retain_graph or create_graph, create_graph)
+    for (leaf, _), total in _finished(found, roots, create_graph).items():
         assert isinstance(leaf, Leaf)
         leaf.grad = total if leaf.grad is None else leaf.grad + total
 
@@ -76,7 +77,9 @@ def grad(
             raise AutogradError(f"grad: an input {t.spec} does not require a gradient")
         targets.add((t._node, t._index))
     floor = min((node.sequence for node, _ in targets), default=1)
-    found = push_gradients(_roots(outs, grads), targets, floor, retain_graph or create_graph, create_graph)
+    roots = _roots(outs, grads)
+    found = push_gradients(roots, targets, floor, retain_graph or create_graph, create_graph)
+    found = _finished(found, roots, create_graph)
     return tuple(found.get((t._node, t._index)) for t in inputs)  # type: ignore[arg-type]
 
 
@@ -154,8 +157,8 @@ def push_gradients(
         slots[index] = value if previous is None else previous + value
 
     with Setting(grad=create):
-        for edge, value in roots:
-            push(edge, value)
+        for edge, given in roots:
+            push(edge, given)
         while heap:
             node = heapq.heappop(heap)[1]
             grads = _hooked(node, pending.pop(node))
@@ -169,10 +172,39 @@ def push_gradients(
                     push(into, value)
             if not retain:
                 node.kept = None
+    return found
+
+
+def _finished(
+    found: dict[Edge, Tensor], roots: Sequence[tuple[Edge, Tensor]], create: bool
+) -> dict[Edge, Tensor]:
+    """Gradients as their owners get them: hooks of leaves have run, and none shares memory.
+
+    Clipping one in place must change no other, nor what the caller passed in. This is not part of
+    `push_gradients`, which also runs for a part of a graph, where a leaf's gradient is not whole.
+    """
+    taken = {_storage(given) for _, given in roots}
+    with Setting(grad=create):
         for edge, value in found.items():
             if isinstance(edge[0], Leaf):
-                found[edge] = _call_hooks(edge[0].hooks, value)
+                value = _call_hooks(edge[0].hooks, value)
+            if _storage(value) in taken or not _fills_storage(value):
+                value = value.clone()
+            taken.add(_storage(value))
+            found[edge] = value
     return found
+
+
+def _storage(t: Tensor) -> View:
+    return t._view.root or t._view
+
+
+def _fills_storage(t: Tensor) -> bool:
+    """Whether t is the only use of its memory: not a slice, nor an expanded or cached constant."""
+    view = t._view
+    if view.root is None:
+        return True
+    return t.size > 1 and view.layout.is_row_major and view.root.layout.size == t.size
 
 
 def _hooked(node: Node, grads: list[Tensor | None]) -> list[Tensor | None]:

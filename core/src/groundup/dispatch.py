@@ -148,7 +148,7 @@ def constant(value: bool | int | float, dtype: DType, shape: Shape, device: Devi
         view = device.empty(Layout.contiguous(Spec((), dtype)))
         device.write(view, np.asarray(value).astype(dtype.numpy))
         layout = Layout(shape, (0,) * len(shape), dtype)
-        found = make(derive(view, layout, 0, device) if shape else view, device, None, 0)
+        found = make(derive(view, layout, 0, device), device, None, 0)
         device.constants[key] = found
     return found  # type: ignore[no-any-return]
 
@@ -193,6 +193,8 @@ def _plan(op: Op, signature: tuple[Any, ...], device: Device) -> Any:
 
 
 def _record(op: Op, inputs: tuple[Tensor, ...], outs: tuple[View, ...], device: Device) -> Any:
+    if len(outs) == 1 and not outs[0].layout.dtype.is_floating:  # a float cast to an integer
+        return make(outs[0], device, None, 0)
     node = Node(op, inputs, outs, make)
     if len(outs) == 1:
         return make(outs[0], device, node, 0)

@@ -79,6 +79,8 @@ def as_dtype(value: DTypeLike) -> DType:
     if isinstance(value, type) and value in _PYTHON:
         return _PYTHON[value]
     try:
+        if value is None:  # which NumPy takes for float64
+            raise TypeError
         return _BY_NUMPY[np.dtype(value)]
     except (TypeError, KeyError):
         names = ", ".join(d.name for d in ALL)

@@ -99,6 +99,10 @@ class AutogradError(GroundupError, RuntimeError):
     """A gradient that cannot be computed: no graph, a freed graph, or an overwritten saved tensor."""
 
 
+class GradientMismatch(GroundupError, AssertionError):
+    """A gradient that disagrees with central differences."""
+
+
 class NonFiniteError(GroundupError, ArithmeticError):
     """Anomaly mode saw the first NaN (or infinity) of a run."""
 

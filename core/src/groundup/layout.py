@@ -80,6 +80,12 @@ class Layout:
     def rank(self) -> int:
         return len(self.shape)
 
+    @property
+    def is_expanded(self) -> bool:
+        """Whether several elements share one place in memory."""
+        pairs = zip(self.shape, self.strides, strict=True)
+        return any(size > 1 and stride == 0 for size, stride in pairs)
+
     def __repr__(self) -> str:
         strides = "" if self.is_row_major else f" strides {self.strides}"
         return f"{self.spec!r}{strides}"

@@ -142,11 +142,16 @@ class Tensor(TensorMethods):
     def assign_(self, value: Tensor | bool | int | float) -> Tensor:
         """Write `value` (broadcast to this shape, same dtype) into this memory; returns itself.
 
-        Not recorded: raises AutogradError where a gradient would be lost.
+        Not recorded: raises AutogradError where a gradient would be lost. Raises ShapeError for an
+        expanded tensor, whose elements share memory.
         """
         if mode.grad and (self._node is not None or getattr(value, "_node", None) is not None):
             raise AutogradError(
                 f"assign_: writing into {self.spec} is not recorded", hint="use it under no_grad()"
+            )
+        if self._view.layout.is_expanded:
+            raise ShapeError(
+                f"assign_: elements of the expanded {self.spec} share memory", hint="clone() it first"
             )
         if not isinstance(value, Tensor):
             dtype = dispatch.weak_dtype(value, self.dtype, "assign_")

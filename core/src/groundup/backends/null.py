@@ -2,10 +2,15 @@
 
 Any program runs on it, on any machine and in no time, which answers "will it fit?" and "how much
 work is it?". Reading gives zeros. It is never chosen as a default; ask for it by name.
+
+GROUNDUP_NULL_MEMORY ("80GB", "24GiB", or bytes) gives it a memory to run out of, as a device of
+that size would.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -26,12 +31,17 @@ from groundup.backends.api import (
     View,
 )
 from groundup.backends.hookspecs import hookimpl
+from groundup.errors import ConfigError, OutOfMemory
 from groundup.layout import Layout
 
 if TYPE_CHECKING:
     from groundup.ops.op import Op
 
 _EVERYTHING: Final = frozenset({"store", "compute", "matmul"})
+_UNITS: Final = {
+    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
+}  # fmt: skip
 
 
 @attrs.define
@@ -93,7 +103,13 @@ class NullDevice(Device):
         self.work = Work()
 
     def allocate(self, nbytes: int) -> None:
-        """Nothing; the pool counts the bytes."""
+        """Nothing; the pool counts the bytes. Raises OutOfMemory beyond `info.memory`."""
+        limit = self.info.memory
+        if limit is not None and self.pool.reserved + nbytes > limit:
+            raise OutOfMemory(
+                f"null: no room for {nbytes:,} bytes, {self.pool.in_use:,} of {limit:,} are in use",
+                hint="GROUNDUP_NULL_MEMORY sets the limit",
+            )
 
     def write(self, view: View, array: HostArray) -> None:
         """Forget the array."""
@@ -117,9 +133,9 @@ class NullDevice(Device):
         return MemoryStats(self.pool.in_use, self.pool.peak, self.pool.reserved)
 
     def describe(self) -> DeviceInfo:
-        """Every dtype, no limits."""
+        """Every dtype, and no limit but GROUNDUP_NULL_MEMORY. Raises ConfigError."""
         everything = dict.fromkeys(dtypes.ALL, _EVERYTHING)
-        return DeviceInfo("null", "counts, computes nothing", everything)
+        return DeviceInfo("null", "counts, computes nothing", everything, memory=_memory())
 
 
 class Null(Backend):
@@ -136,6 +152,18 @@ class Null(Backend):
     def open(self, index: int) -> NullDevice:
         """A device with its own counts."""
         return NullDevice()
+
+
+def _memory() -> int | None:
+    given = os.environ.get("GROUNDUP_NULL_MEMORY", "").strip()
+    if not given:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", given, re.ASCII)
+    if match is None or match[2].upper() not in _UNITS:
+        raise ConfigError(
+            f"GROUNDUP_NULL_MEMORY: {given!r} is no size", hint='write it like "80GB" or "24GiB"'
+        )
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 @hookimpl

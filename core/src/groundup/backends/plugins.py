@@ -11,9 +11,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 import attrs
 import pluggy
@@ -21,6 +20,9 @@ import pluggy
 from groundup.backends import hookspecs
 from groundup.errors import PluginError
 from groundup.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 Stage = Literal["select", "import", "register", "hooks", "call", "backend", "kernels"]
@@ -31,7 +33,6 @@ FIRST_PARTY: Final = {
     "cuda": "groundup-cuda",
     "webgpu": "groundup-webgpu",
 }
-BUILT_IN: Final = EntryPoint("null", "groundup.backends.null", hookspecs.PROJECT)
 HOOKS: Final = tuple(name for name in vars(hookspecs) if name.startswith("groundup_"))
 
 # What a plugin's code may throw at us. An interrupt is the user's, not the plugin's.
@@ -152,8 +153,10 @@ class Plugins:
 
     def _select(self, only: Sequence[str] | None) -> Iterator[EntryPoint]:
         """The entry points to load: one per name, whatever the order of installation was."""
-        self.distributions[BUILT_IN.name] = "groundup"
-        yield BUILT_IN
+        from importlib.metadata import EntryPoint, entry_points  # 20 ms, so not before it is used
+
+        self.distributions["null"] = "groundup"
+        yield EntryPoint("null", "groundup.backends.null", hookspecs.PROJECT)
         for entry in sorted(entry_points(group=hookspecs.PROJECT), key=_precedence):
             distribution = distribution_of(entry)
             if entry.name in self.distributions:

@@ -50,6 +50,8 @@ class Pool:
             if blocks:
                 number, handle = heapq.heappop(blocks)
             else:
+                if self.reserved - self.in_use > self.peak:
+                    self.trim()  # more is idle than was ever in use: the shapes have changed
                 handle = self._fresh(size)
                 self._numbers += 1
                 number = self._numbers

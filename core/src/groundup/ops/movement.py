@@ -99,6 +99,7 @@ class Permute(Movement, name="permute", family="movement"):
         yield Case(cls(axes=(2, 0, 1)), (make.normal(2, 3, 4),), "rotate")
         yield Case(cls(axes=(0, -1, 1)), (make.normal(2, 3, 4),), "negative")
         yield Case(cls(axes=()), (make.normal(),), "scalar")
+        yield Case(cls(axes=(1, 0)), (make.normal(0, 4),), "empty", frozenset({"empty"}))
         view = make.normal(4, 6, view=lambda x: x[::2, 1:])
         yield Case(cls(axes=(1, 0)), (view,), "view", frozenset({"view"}))
 
@@ -142,6 +143,8 @@ class Expand(Movement, name="expand", family="movement"):
             ("scalar", (), (2, 3)), ("same", (2, 3), (2, 3)), ("empty", (1, 0), (5, 0)),
         ):  # fmt: skip
             yield Case(cls(shape=new), (make.normal(*old),), name)
+        view = make.normal(1, 6, view=lambda x: x[:, ::2].mT)
+        yield Case(cls(shape=(2, 3, 4)), (view,), "view", frozenset({"view"}))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -183,6 +186,8 @@ class Slice(Movement, name="slice", family="movement"):
         yield Case(cls(start=(0, 1), stop=(7, 8), step=(2, 3)), (x,), "steps")
         yield Case(cls(start=(3, 0), stop=(3, 8), step=(1, 1)), (x,), "empty", frozenset({"empty"}))
         yield Case(cls(start=(), stop=(), step=()), (make.normal(),), "scalar")
+        nothing = cls(start=(0, 1), stop=(0, 3), step=(1, 1))
+        yield Case(nothing, (make.normal(0, 4),), "of-nothing", frozenset({"empty"}))
         view = make.normal(8, 7, view=lambda x: x.mT)
         yield Case(cls(start=(1, 1), stop=(7, 7), step=(3, 2)), (view,), "view", frozenset({"view"}))
 

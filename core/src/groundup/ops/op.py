@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, dataclass_tran
 import attrs
 
 from groundup.dtypes import FLOATS, DType
-from groundup.errors import OpDefinitionError, UnsupportedOp
+from groundup.errors import OpDefinitionError
 from groundup.layout import Layout, Spec
 from groundup.ops.accuracy import Accuracy
-from groundup.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from groundup.ops.samples import BadCase, Case, Make
@@ -110,10 +109,11 @@ class Op(metaclass=OpMeta):
     _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, name: str = "", family: str = "") -> None:
-        attrs.frozen(cls, slots=False, eq=False, kw_only=True, repr=False)
-        found = attrs.fields(cls)
-        cls.fields = tuple(field.name for field in found)
-        cls._defaults = {f.name: f.default for f in found if f.default is not attrs.NOTHING}
+        if vars(cls).get("__annotations__"):  # most ops add no parameter, and attrs takes its time
+            attrs.frozen(cls, slots=False, eq=False, kw_only=True, repr=False)
+            found = attrs.fields(cls)
+            cls.fields = tuple(field.name for field in found)
+            cls._defaults = {f.name: f.default for f in found if f.default is not attrs.NOTHING}
         if family:
             cls.family = family
         if name:
@@ -190,16 +190,8 @@ def has(op: Op | type[Op], part: str) -> bool:
     return getattr(cls, part) is not getattr(Op, part)
 
 
-def get(name: str) -> type[Op]:
-    """The op class of that name. Raises UnsupportedOp with near names."""
-    try:
-        return REGISTRY[name]
-    except KeyError:
-        raise UnsupportedOp(f"no op named {name!r}", hint=did_you_mean(name, REGISTRY)) from None
-
-
 def _restore(name: str, params: dict[str, Any]) -> Op:
-    return get(name)(**params)
+    return REGISTRY[name](**params)
 
 
 def _dispatcher(inputs: tuple[Any, ...]) -> Callable[[Op, tuple[Any, ...]], Any]:
@@ -234,6 +226,17 @@ def _register(cls: type[Op]) -> None:
     unknown = set(cls.saves) - {*cls.inputs, *cls.outputs}
     if unknown:
         raise OpDefinitionError(f"op {cls.name!r}: `saves` names unknown tensors {sorted(unknown)}")
+    unclear = set(cls.saves) & set(cls.inputs) & set(cls.outputs)
+    if unclear:
+        raise OpDefinitionError(
+            f"op {cls.name!r}: `saves` names {sorted(unclear)}, which is an input and an output",
+            hint="set `outputs` to another name",
+        )
+    if cls.differentiable and not has(cls, "vjp") and tuple(cls.saves) != cls.inputs:
+        raise OpDefinitionError(
+            f"op {cls.name!r} has no vjp, so its composition is differentiated, on the saved inputs",
+            hint=f"set saves = {cls.inputs}",
+        )
     REGISTRY[cls.name] = cls
 
 

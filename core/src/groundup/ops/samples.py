@@ -113,7 +113,8 @@ class Make:
             return Operand(np.asarray(values > 0), view)
         if not self.dtype.signed:
             values = np.abs(values)
-        return Operand(np.asarray(values.astype(self.dtype.numpy)), view)
+        with np.errstate(all="ignore"):  # 1e30 is infinity in float16, as it should be
+            return Operand(np.asarray(values.astype(self.dtype.numpy)), view)
 
 
 SPECIAL_FLOATS: Final = (0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan)

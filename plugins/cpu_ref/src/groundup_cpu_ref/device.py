@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import platform
 import resource
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from groundup import dtypes
-from groundup.backends.api import Declined, Device, DeviceInfo, Kernel, MemoryStats, View
+from groundup.backends.api import Buffer, Declined, Device, DeviceInfo, Kernel, MemoryStats, View
 from groundup.dtypes import as_dtype
 from groundup.errors import DTypeError, OutOfMemory
 from groundup.layout import Layout
@@ -21,6 +23,16 @@ from groundup_cpu_ref import kernels
 from groundup_cpu_ref.native import NATIVE, Array, specialise
 
 _ALL = frozenset({"store", "compute", "matmul"})
+_POOLED = 1 << 18  # bytes from which arrays come from the pool
+
+
+class _Block(np.ndarray[Any, np.dtype[Any]]):
+    """Bytes of the pool. Every array on them refers to it, so they go back when the last one dies.
+
+    Its own base is no array: NumPy shortens chains of arrays, and would skip this link.
+    """
+
+    owner: Buffer
 
 
 class CpuDevice(Device):
@@ -40,17 +52,32 @@ class CpuDevice(Device):
             memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         )
 
-    def allocate(self, nbytes: int) -> Any:
-        """Bytes from NumPy's allocator."""
-        return self._new((nbytes,), np.dtype(np.uint8))
+    def allocate(self, nbytes: int) -> mmap.mmap:
+        """Fresh pages from the system, huge ones where it has them."""
+        try:
+            pages = mmap.mmap(-1, max(nbytes, 1))
+        except (OSError, ValueError, OverflowError) as error:
+            raise OutOfMemory(f"cpu: no room for {nbytes} bytes") from error
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without them
+                pages.madvise(mmap.MADV_HUGEPAGE)
+        return pages
 
     def empty(self, layout: Layout) -> View:
-        """NumPy caches small blocks and the C library large ones, so the core's pool is skipped."""
-        try:
-            array = np.empty(layout.shape, layout.dtype.numpy)
-        except (MemoryError, ValueError) as error:
-            raise OutOfMemory(f"cpu: no room for {layout.spec}") from error
-        return View(array, 0, layout, array)
+        """Small arrays straight from NumPy, which is quickest; large ones from the core's pool.
+
+        The C library gives large blocks back to the system, and having it map and clear their pages
+        anew costs more than computing on them.
+        """
+        dtype = layout.dtype.numpy
+        nbytes = layout.size * dtype.itemsize
+        if nbytes < _POOLED:
+            array = np.empty(layout.shape, dtype)
+            return View(array, 0, layout, array)
+        buffer = self.pool.take(nbytes)
+        block = _Block((nbytes,), np.uint8, buffer.handle)
+        block.owner = buffer
+        return View(block, 0, layout, np.ndarray(layout.shape, dtype, block))
 
     def attach(self, view: View) -> View:
         """The strided ndarray on the view's buffer."""
@@ -98,12 +125,6 @@ class CpuDevice(Device):
         if not host.flags.writeable or any(s % dtype.itemsize for s in host.strides):
             return None
         return _adopted(host, Layout(host.shape, tuple(s // dtype.itemsize for s in host.strides), dtype))
-
-    def _new(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        try:
-            return np.empty(shape, dtype)
-        except (MemoryError, ValueError) as error:
-            raise OutOfMemory(f"cpu: no room for {shape} {dtype}") from error
 
 
 def _adopted(host: Array, layout: Layout) -> View:

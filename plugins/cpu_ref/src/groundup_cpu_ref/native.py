@@ -23,12 +23,14 @@ from groundup import dtypes
 from groundup.backends.api import Kernel, Launch, View
 from groundup.layout import Layout
 from groundup.ops.op import Op
+from groundup_cpu_ref.threads import parallel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[..., Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
 NATIVE: Final[dict[str, Native]] = {}
 _NARROW: Final = (dtypes.float16, dtypes.bfloat16)
+_THREADED: Final = 1 << 17  # elements from which a second thread pays for being woken
 
 
 @attrs.frozen
@@ -115,11 +117,37 @@ class CpuKernel(Kernel):
 
 def specialise(op: Op, found: Native, inputs: Sequence[Layout], outputs: Sequence[Layout]) -> CpuKernel:
     """The kernel of `op` for these layouts."""
-    run: Run = found.function if isinstance(found.function, np.ufunc) else partial(found.function, op)
     layouts = (*inputs, *outputs)
+    if isinstance(found.function, np.ufunc):
+        run: Run = found.function
+        if outputs[0].size >= _THREADED and all(_is_flat(layout) for layout in layouts):
+            run = partial(_in_threads, run)
+        return CpuKernel(run, found.params)
+    run = partial(found.function, op)
     if not found.exact and any(layout.dtype in _NARROW for layout in layouts):
         run = partial(_widened, run, len(inputs))
     return CpuKernel(run, found.params, dict(op.aliases) if found.in_place else None)
+
+
+def _is_flat(layout: Layout) -> bool:
+    """Whether the elements follow each other, or are all the same one (an expanded number)."""
+    return layout.is_row_major or not any(layout.strides)
+
+
+def _flat(array: Array) -> Array:
+    if array.flags.c_contiguous:
+        return array.reshape(-1)
+    return array[(slice(0, 1),) * array.ndim].reshape(1)
+
+
+def _in_threads(function: Run, *arrays: Array) -> None:
+    """An elementwise function on flat pieces of its arrays."""
+    flat = [_flat(a) for a in arrays]
+
+    def work(start: int, stop: int) -> None:
+        function(*[a if a.size == 1 else a[start:stop] for a in flat])
+
+    parallel(work, arrays[-1].size, _THREADED // 2)
 
 
 def _widened(run: Run, inputs: int, *arrays: Array) -> None:

@@ -1,13 +1,53 @@
-"""Matrix products by NumPy's BLAS."""
+"""Matrix products by NumPy's BLAS, which reads transposed operands as they lie."""
 
 from __future__ import annotations
+
+from math import prod
 
 import numpy as np
 
 from groundup.ops.op import Op
 from groundup_cpu_ref.native import Array, native
+from groundup_cpu_ref.rows import as_rows, row_blocks
 
 
 @native("matmul")
 def matmul(op: Op, x: Array, y: Array, out: Array) -> None:
-    np.matmul(x, y, out)
+    if x.ndim > 2 and y.ndim > 2 and not any(y.strides[:-2]):
+        y = y[(0,) * (y.ndim - 2)] if prod(y.shape[:-2]) else y
+    flat = _flattened(x) if y.ndim == 2 and x.ndim > 2 else None
+    if flat is not None and out.ndim == x.ndim:
+        np.matmul(flat, _readable(y), as_rows(out))
+    else:
+        np.matmul(_readable(x), _readable(y), out)
+
+
+@native("linear")
+def linear(op: Op, x: Array, weight: Array, *rest: Array) -> None:
+    *bias, out = rest
+    target = as_rows(out)
+    np.matmul(_readable(as_rows(x)), _readable(weight).T, target)
+    if bias:
+        row_blocks(lambda _, part: np.add(target[part], bias[0], target[part]), *target.shape)
+
+
+def _flattened(x: Array) -> Array | None:
+    """x (..., M, K) as one matrix if its strides allow it: one large product instead of many small."""
+    try:
+        return x.reshape((prod(x.shape[:-1]), x.shape[-1]), copy=False)
+    except ValueError:
+        return None
+
+
+def _readable(x: Array) -> Array:
+    """x if BLAS can read it (one of the last two axes dense, the other apart), else a copy.
+
+    NumPy would multiply such arrays element by element.
+    """
+    if x.ndim < 2 or x.dtype.kind != "f" or not x.size:
+        return x
+    rows, columns = x.strides[-2:]
+    item = x.itemsize
+    dense = columns == item and rows >= x.shape[-1] * item
+    turned = rows == item and columns >= x.shape[-2] * item
+    return x if dense or turned else np.ascontiguousarray(x)

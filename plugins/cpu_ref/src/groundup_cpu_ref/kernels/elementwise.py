@@ -17,7 +17,6 @@ _UFUNCS: Final[dict[str, np.ufunc]] = {
     "tanh": np.tanh, "floor": np.floor, "ceil": np.ceil, "round": np.rint,
     "isnan": np.isnan, "isfinite": np.isfinite,
     "sub": np.subtract, "div": np.true_divide, "pow": np.power,
-    "maximum": np.maximum, "minimum": np.minimum,
     "less": np.less, "less_equal": np.less_equal, "greater": np.greater,
     "greater_equal": np.greater_equal, "equal": np.equal, "not_equal": np.not_equal,
     "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor,
@@ -27,6 +26,16 @@ _UFUNCS: Final[dict[str, np.ufunc]] = {
     "add": np.add, "mul": np.multiply,
 }  # fmt: skip
 NATIVE.update({name: Native(f, frozenset(), False, True) for name, f in _UFUNCS.items()})
+
+
+@native("maximum", exact=True)
+def maximum(op: Op, x: Array, y: Array, out: Array) -> None:
+    np.maximum(x, y, out=out)  # of all ufuncs, this and minimum want their output by name
+
+
+@native("minimum", exact=True)
+def minimum(op: Op, x: Array, y: Array, out: Array) -> None:
+    np.minimum(x, y, out=out)
 
 
 @native("sign")
@@ -53,7 +62,7 @@ def sigmoid(op: Op, x: Array, out: Array) -> None:
 
 @native("relu", exact=True)
 def relu(op: Op, x: Array, out: Array) -> None:
-    np.maximum(x, x.dtype.type(0), out)
+    np.maximum(x, x.dtype.type(0), out=out)
 
 
 @native("silu")
@@ -79,9 +88,9 @@ def where(op: Op, condition: Array, x: Array, y: Array, out: Array) -> None:
 def clamp(op: Any, x: Array, out: Array) -> None:
     np.copyto(out, x)
     if op.min is not None:
-        np.maximum(out, x.dtype.type(op.min), out)
+        np.maximum(out, x.dtype.type(op.min), out=out)
     if op.max is not None:
-        np.minimum(out, x.dtype.type(op.max), out)
+        np.minimum(out, x.dtype.type(op.max), out=out)
 
 
 @native("remainder", exact=True)

@@ -1,0 +1,94 @@
+"""The command line: `groundup COMMAND ...`.
+
+Commands are thin and live in their own modules; what they need is imported when they run. Bad
+input ends with one line on stderr, `error: ...`, and exit code 2. GROUNDUP_DEBUG=1 shows the
+traceback instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from groundup._version import __version__
+from groundup.backends.plugins import plugins
+from groundup.errors import GroundupError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+OK: Final = 0
+BAD_INPUT: Final = 2
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+
+
+def build() -> App:
+    """The application with its own commands and those of plugins."""
+    from cyclopts import App
+
+    from groundup.cli import generate, listings, train
+
+    app = App(
+        name="groundup",
+        help="Train and run transformers on backends that are plugins.",
+        version=__version__,
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    app.command(train.train)
+    app.command(generate.generate)
+    app.command(listings.backends)
+    app.command(listings.ops)
+    _add_plugin_commands(app)
+    return app
+
+
+def _add_plugin_commands(app: App) -> None:
+    """A plugin whose commands fail to load takes nobody's commands away; it is reported."""
+    plugins().call("groundup_commands", app=app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    from cyclopts import CycloptsError
+
+    debug = os.environ.get("GROUNDUP_DEBUG") == "1"
+    try:
+        result = build()(_split(arguments), exit_on_error=False, print_error=False)
+        return result if isinstance(result, int) else OK
+    except (GroundupError, CycloptsError) as error:
+        if debug:
+            raise
+        return _refuse(_text(error))
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `groundup ops | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _split(arguments: Sequence[str]) -> list[str]:
+    """`--resume=RUN` as `--resume RUN`: a flag that may stand alone, before the run that it means."""
+    split = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        split += [flag, value] if flag == "--resume" and equals else [argument]
+    return split
+
+
+def _text(error: Exception) -> str:
+    text = str(error).strip().removesuffix(".")
+    return " ".join(text.split())
+
+
+def _refuse(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def main() -> None:
+    """What the command `groundup` runs."""
+    sys.exit(run(sys.argv[1:]))

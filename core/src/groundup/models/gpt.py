@@ -1,0 +1,167 @@
+"""GPT in GPT-2's architecture: pre-norm blocks, learned positions, the head tied to the embedding.
+
+Source: Radford et al., "Language models are unsupervised multitask learners", 2019. The shape of
+this file is nanoGPT's (https://github.com/karpathy/nanoGPT).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import groundup as gu
+from groundup import dispatch, nn, ops, random
+from groundup.backends.devices import DeviceLike
+from groundup.dtypes import int32
+from groundup.errors import ConfigError, ShapeError
+from groundup.ops.indexing import DynamicUpdateSlice
+from groundup.tensor import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """The sizes of a GPT; the defaults are GPT-2's smallest. Raises ConfigError if they clash."""
+
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    block_size: int = 1024  # the longest context
+    vocab_size: int = 50257
+    dropout: float = 0.0
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = (self.n_layer, self.n_head, self.n_embd, self.block_size, self.vocab_size)
+        if min(sizes) < 1:
+            raise ConfigError(f"GPT: sizes must be at least 1, got {self}")
+        if self.n_embd % self.n_head:
+            raise ConfigError(f"GPT: n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
+
+
+class KVCache:
+    """Keys and values of the tokens so far, so that each new token costs one row of attention.
+
+    Per layer two buffers (batch, heads, block_size, width) on the device, written in place; the
+    first `used` rows are filled.
+    """
+
+    def __init__(self, config: GPTConfig, batch: int = 1, device: DeviceLike = None) -> None:
+        width = config.n_embd // config.n_head
+        shape = (batch, config.n_head, config.block_size, width)
+        self.keys = [gu.zeros(shape, device=device) for _ in range(config.n_layer)]
+        self.values = [gu.zeros(shape, device=device) for _ in range(config.n_layer)]
+        self.used = 0
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Write `k` and `v` (batch, heads, T, width) behind the rows of `layer`; attend to them all."""
+        keys, values = self.keys[layer], self.values[layer]
+        starts = gu.tensor([0, 0, self.used, 0], dtype=int32, device=q.device)
+        for buffer, rows in ((keys, k), (values, v)):
+            dispatch.update(DynamicUpdateSlice(), (buffer, rows, starts))
+        length = gu.tensor(self.used + q.shape[2], dtype=int32, device=q.device)
+        return ops.cached_attention(q, keys, values, length)
+
+
+class CausalSelfAttention(nn.Module):
+    """Every token looks at itself and the ones before it."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        self.n_head, self.dropout = config.n_head, config.dropout
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)  # q, k, v
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.resid_dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        B, T, C = x.shape
+        heads = (B, T, 3, self.n_head, C // self.n_head)
+        q, k, v = self.c_attn(x).reshape(heads).permute(2, 0, 3, 1, 4)  # (B, H, T, D) each: views
+        if cache is None:
+            y = self._attend(q, k, v)
+        else:
+            y = cache.attend(layer, q, k, v)
+        y = y.permute(0, 2, 1, 3).reshape(B, T, C)
+        return self.resid_dropout(self.c_proj(y))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        state = random.draw(q.device) if dropout else None
+        return ops.scaled_dot_product_attention(
+            q, k, v, causal=True, dropout=dropout, state=state
+        )
+
+
+class MLP(nn.Module):
+    """Four times as wide inside, with GPT-2's approximate GELU."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.c_proj(self.c_fc(x).gelu("tanh")))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each on a normalized copy of the residual stream, added back to it."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache, layer)
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """Token ids (B, T) to logits (B, T, vocab_size), or with targets to the mean loss."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the head
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
+        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """GPT-2's: normal, std 0.02; what adds to the residual stream shrinks with the depth."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim >= 2:
+                residual = name.endswith("c_proj.weight")
+                scale = 1 / math.sqrt(2 * self.config.n_layer) if residual else 1.0
+                nn.init.normal_(parameter, std=0.02 * scale)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def forward(
+        self, ids: Tensor, targets: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Logits (B, T, V) of `ids` (B, T) int32; the mean cross-entropy if `targets` (B, T).
+
+        With `cache`, `ids` follow the cached tokens, and the cache grows by them. Raises
+        ShapeError for more tokens than `block_size`.
+        """
+        start = 0 if cache is None else cache.used
+        end = start + ids.shape[1]
+        if end > self.config.block_size:
+            raise ShapeError(f"GPT: {end} tokens do not fit the context of {self.config.block_size}")
+        x = self.drop(self.wte(ids) + self.wpe.weight[start:end])
+        for layer, block in enumerate(self.h):
+            x = block(x, cache, layer)
+        if cache is not None:
+            cache.used = end
+        x = self.ln_f(x)
+        logits = ops.linear(x, self.wte.weight)
+        return logits if targets is None else ops.cross_entropy(logits, targets)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
+        """Matrices and embeddings decay; biases and norms do not."""
+        matrices = [p for p in self.parameters() if p.ndim >= 2]
+        vectors = [p for p in self.parameters() if p.ndim < 2]
+        groups: list[dict[str, object]] = [{"params": matrices, "weight_decay": weight_decay}]
+        return [*groups, {"params": vectors, "weight_decay": 0.0}] if vectors else groups

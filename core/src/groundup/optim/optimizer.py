@@ -1,0 +1,199 @@
+"""Optimizer: parameter groups, state per parameter, and steps of one launch per group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import attrs
+import numpy as np
+
+from groundup.creation import from_numpy, zeros, zeros_like
+from groundup.dtypes import float32
+from groundup.errors import CheckpointError
+from groundup.graph import Setting
+from groundup.nn.state import Stored, write
+from groundup.optim.groups import Params, make_groups
+from groundup.suggest import did_you_mean
+from groundup.tensor import Tensor
+
+State: TypeAlias = "dict[str, Tensor]"
+_STEP = "step"
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """Parameters of one group that have stepped equally often: what one launch updates."""
+
+    params: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    states: Sequence[State]
+    lr: Tensor
+    step: Tensor  # rank 0 float32: which step this is, from 1
+    scale: Tensor  # rank 0 float32: what gradients are multiplied by first
+
+    def slot(self, name: str) -> list[Tensor]:
+        """One state tensor of every parameter."""
+        return [state[name] for state in self.states]
+
+
+class Optimizer:
+    """Base class. A subclass names its state tensors in `slots` and updates a `Batch` in `_update`.
+
+    A parameter without a gradient is left alone, and its step count stays: bias corrections then agree
+    with PyTorch's. Gradients of several backward passes add up in `.grad` until `zero_grad`, so gradient
+    accumulation needs nothing but dividing the losses.
+    """
+
+    slots: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, params: Params, defaults: Mapping[str, Any]) -> None:
+        self.param_groups = make_groups(params, defaults)
+        for group in self.param_groups:
+            self._check_options(group.options)
+        self.state: dict[Tensor, State] = {}
+        self._one: Tensor | None = None
+
+    def step(self, grad_scale: Tensor | None = None) -> None:
+        """Update every parameter that has a gradient, in place; nothing is read back.
+
+        `grad_scale`, rank 0 float32 on the device, multiplies the gradients first: `nn.clip_factor` and
+        loss scaling then cost no pass of their own. `.grad` stays as it is.
+        """
+        with Setting(grad=False):
+            for group in self.param_groups:
+                for params in self._together(group.params, self._slots(group.options)):
+                    step = self.state[params[0]][_STEP]
+                    step.assign_(step + 1)
+                    batch = Batch(
+                        params,
+                        [p.grad.detach() for p in params if p.grad is not None],
+                        [self.state[p] for p in params],
+                        group.lr_tensor(step.device),
+                        step,
+                        self._unit(step) if grad_scale is None else grad_scale,
+                    )
+                    self._update(group.options, batch)
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """Raises ConfigError for a group's settings that are out of range."""
+
+    def _update(self, options: Mapping[str, Any], batch: Batch) -> None:
+        raise NotImplementedError
+
+    def _slots(self, options: Mapping[str, Any]) -> Sequence[str]:
+        """The state tensors that these settings need."""
+        return self.slots
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or set them to zeros."""
+        for parameter in self._parameters():
+            if set_to_none or parameter.grad is not None:
+                parameter.grad = None if set_to_none else zeros_like(parameter)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors that a run must save: "lr.<group>", "<parameter>.step", "<parameter>.<slot>".
+
+        Parameters are numbered through all groups. The tensors share memory with the optimizer; other
+        settings come from the constructor.
+        """
+        first = self._parameters()[0].device
+        found = {f"lr.{i}": g.lr_tensor(first) for i, g in enumerate(self.param_groups)}
+        for i, parameter in enumerate(self._parameters()):
+            for name, tensor in self.state.get(parameter, {}).items():
+                found[f"{i}.{name}"] = tensor
+        return found
+
+    def load_state_dict(self, state: Mapping[str, Stored]) -> None:
+        """Continue from `state_dict()`, as tensors or NumPy arrays.
+
+        Raises CheckpointError for names or shapes of another optimizer, and then nothing has changed.
+        """
+        self._check(state)
+        rates = [_number(state[f"lr.{i}"]) for i in range(len(self.param_groups))]
+        loaded = {}
+        steps: dict[float, Tensor] = {}  # parameters that stepped together share their count again
+        for i, parameter in enumerate(self._parameters()):
+            if f"{i}.{_STEP}" not in state:
+                continue
+            count = _number(state[f"{i}.{_STEP}"])
+            if count not in steps:
+                steps[count] = from_numpy(np.array(count, np.float32), parameter.device)
+            own: State = {_STEP: steps[count]}
+            for name in self._slots(self._options(i)):
+                own[name] = _blank_state(parameter)
+                write(own[name], state[f"{i}.{name}"])
+            loaded[parameter] = own
+        self.state = loaded
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group.lr = rate
+
+    def _check(self, state: Mapping[str, Stored]) -> None:
+        wanted: dict[str, tuple[int, ...]] = {f"lr.{i}": () for i in range(len(self.param_groups))}
+        for i, parameter in enumerate(self._parameters()):
+            own = {f"{i}.{name}": parameter.shape for name in self._slots(self._options(i))}
+            own[f"{i}.{_STEP}"] = ()
+            if not own.keys().isdisjoint(state):  # it has stepped
+                wanted |= own
+        name = type(self).__name__
+        for key in wanted:
+            if key not in state:
+                raise CheckpointError(f"{name}: the state lacks {key!r}")
+        for key, value in state.items():
+            if key not in wanted:
+                hint = did_you_mean(key, wanted)
+                raise CheckpointError(f"{name}: the state has an unknown {key!r}", hint=hint)
+            if tuple(value.shape) != wanted[key]:
+                raise CheckpointError(
+                    f"{name}: {key!r} has shape {tuple(value.shape)}, wanted {wanted[key]}"
+                )
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group.params]
+
+    def _options(self, index: int) -> Mapping[str, Any]:
+        for group in self.param_groups:
+            if index < len(group.params):
+                return group.options
+            index -= len(group.params)
+        raise IndexError(index)
+
+    def _together(self, params: Sequence[Tensor], slots: Sequence[str]) -> Iterator[list[Tensor]]:
+        """Parameters with gradients, in lists that share one step count. Makes state where there is none.
+
+        Usually that is one list. A parameter that sits out gets a count of its own.
+        """
+        present = [p for p in params if p.grad is not None]
+        new = [p for p in present if p not in self.state]
+        if new:
+            count = zeros((), dtype=float32, device=new[0].device)
+            for p in new:
+                self.state[p] = {_STEP: count} | {name: _blank_state(p) for name in slots}
+        lists: dict[int, list[Tensor]] = {}
+        for p in present:
+            lists.setdefault(id(self.state[p][_STEP]), []).append(p)
+        left: dict[int, Tensor] = {}
+        for p in params:
+            if p.grad is None and p in self.state and id(self.state[p][_STEP]) in lists:
+                shared = self.state[p][_STEP]
+                self.state[p][_STEP] = left.setdefault(id(shared), shared.clone())
+        yield from lists.values()
+
+    def _unit(self, like: Tensor) -> Tensor:
+        if self._one is None or self._one.device is not like.device:
+            self._one = from_numpy(np.array(1, np.float32), like.device)
+        return self._one
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'; '.join(map(repr, self.param_groups))})"
+
+
+def _blank_state(parameter: Tensor) -> Tensor:
+    """Zeros like a parameter; float32 beside 16-bit floats, where small squares would vanish."""
+    narrow = parameter.dtype.bits < 32
+    dtype = float32 if narrow else parameter.dtype
+    return zeros(parameter.shape, dtype=dtype, device=parameter.device)
+
+
+def _number(value: Stored) -> float:
+    return float(value.item())

@@ -1,0 +1,145 @@
+"""The training loop: step, measure, and from time to time validate and save.
+
+Exit codes: 0 when all steps are done, 128 + the signal's number (130 for Ctrl-C) when interrupted;
+either way the run is saved and can be resumed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from groundup import support
+from groundup.backends.api import Device
+from groundup.backends.devices import default_reason, device_for
+from groundup.data import load_tokenizer
+from groundup.errors import ConfigError
+from groundup.models.checkpoint import hf_config, save_weights
+from groundup.serialization import write_json
+from groundup.train.config import TrainConfig
+from groundup.train.dataset import Dataset, load_dataset
+from groundup.train.folder import RunFolder
+from groundup.train.interrupt import Interrupt
+from groundup.train.plot import plot_losses
+from groundup.train.progress import Progress, clock, progress
+from groundup.train.session import Session
+
+
+def run(config: TrainConfig, *, resume: bool = False) -> int:
+    """Train as `config` says, in the folder `config.out`, and return the exit code.
+
+    Raises the errors of its parts: ConfigError, DataError, CheckpointError, BackendUnavailable;
+    before anything is written, where that is possible. NonFiniteError if training fails.
+    """
+    if config.out is None:
+        raise ConfigError("a run needs a folder", hint="name one with --out")
+    folder = RunFolder(config.out)
+    if not resume:
+        folder.check_free()
+    device = device_for(config.device)
+    saved = load_tokenizer(folder.tokenizer) if resume and folder.tokenizer.exists() else None
+    session = Session(config, load_dataset(config, saved), device)
+    if resume:
+        session.load(folder.state)
+        folder.truncate(session.step)
+    else:
+        folder.create()
+        _write_description(session, folder)
+    print(start_line(session), flush=True)
+    with Interrupt() as interrupt, progress(config.max_iters, session.step) as shown:
+        if not resume:
+            save(session, folder)
+        train(session, folder, interrupt, shown)
+    print(_last_line(session, folder, interrupt.signal), flush=True)
+    return 0 if interrupt.signal is None else 128 + interrupt.signal
+
+
+def train(session: Session, folder: RunFolder, interrupt: Interrupt, shown: Progress) -> None:
+    """Steps up to `max_iters` or an interrupt. What is logged is a function of the step alone."""
+    config = session.config
+    begun, step_before = time.perf_counter(), session.step
+    while session.step < config.max_iters:
+        measured = session.advance()
+        stop = interrupt.signal is not None  # asked once, so that the rest of the turn agrees on it
+        evaluated = session.step % config.eval_interval == 0 or session.step == config.max_iters
+        logged = evaluated or session.step % config.log_interval == 0 or session.step == 1
+        if logged or stop:
+            loss, norm = session.read(measured)  # nothing is saved behind a loss that is not finite
+        if logged:
+            tokens = (session.step - step_before) * config.tokens_per_step
+            speed = tokens / (time.perf_counter() - begun)
+            line: dict[str, Any] = {"step": session.step, "loss": loss}
+            if evaluated:
+                line |= _evaluate(session, folder)
+            line |= {"lr": session.learning_rate, "grad_norm": norm, "tokens_per_second": speed}
+            folder.append_metrics(line)
+            shown.show(line)
+        if evaluated or stop:
+            save(session, folder)
+        if stop:
+            return
+        if logged:
+            begun, step_before = time.perf_counter(), session.step
+
+
+def _evaluate(session: Session, folder: RunFolder) -> dict[str, float]:
+    """Validate and write a sample; returns what the validation adds to the metrics."""
+    val_loss = session.validate()
+    text = session.sample()
+    if text is not None:
+        note = "" if val_loss is None else f"val_loss {val_loss:.4f} "
+        folder.append_sample(session.step, f"{note}===", text)
+    if val_loss is None:
+        return {}
+    session.note_validation(val_loss)
+    return {"val_loss": val_loss}
+
+
+def save(session: Session, folder: RunFolder) -> None:
+    """Write state, weights (if they are the ones to keep) and the plot."""
+    if session.config.always_save_checkpoint or session.is_best or not folder.weights.exists():
+        save_weights(session.model, folder.weights)
+    session.save(folder.state)
+    plot_losses(folder.read_metrics(), folder.plot)
+
+
+def _write_description(session: Session, folder: RunFolder) -> None:
+    record = {**hf_config(session.model.config), "train": session.config.record()}
+    write_json(folder.config, record)
+    if session.dataset.tokenizer is not None:
+        session.dataset.tokenizer.save(folder.tokenizer)
+
+
+def start_line(session: Session) -> str:
+    """Where and what: device and why, dtype, parameters, tokens, how many ops are native."""
+    config, data = session.config, session.dataset
+    why = f"--device {config.device}" if config.device else default_reason()
+    chosen = "the default" if config.dtype == "float32" else "--dtype; weights float32"
+    parts = [
+        f"device {session.device.info.name} ({why})",
+        f"{config.dtype} ({chosen})",
+        f"{session.model.num_parameters() / 1e6:.2f}M parameters",
+        f"{len(data.train):,} training and {len(data.val):,} validation tokens of {data.vocab_size}"
+        f" kinds ({data.source})",
+        str(support.summary(session.device)),
+    ]
+    if session.step:
+        parts.append(f"resumed at step {session.step}")
+    return " | ".join(parts)
+
+
+def losses(session: Session, val_loss: float) -> str:
+    """A validation loss per token and, where the text's bytes are known, in bits per byte."""
+    text = f"{val_loss:.4f} per token"
+    length = session.dataset.bytes_per_token
+    return f"{text}, {val_loss / math.log(2) / length:.3f} bits per byte" if length else text
+
+
+def _last_line(session: Session, folder: RunFolder, signal: int | None) -> str:
+    if signal is not None:
+        return (
+            f"interrupted and saved at step {session.step}; "
+            f"go on with: groundup train --resume {folder.path}"
+        )
+    return f"done; try: groundup generate {folder.path} --prompt ..."

@@ -1,0 +1,215 @@
+"""A run in progress: model, optimizer, data and the step it has reached. It computes; `loop` decides."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
+from typing import Any
+
+import attrs
+import numpy as np
+
+import groundup as gu
+from groundup import nn, optim, random
+from groundup.autocast import autocast
+from groundup.backends.api import Device
+from groundup.data import Batches
+from groundup.dtypes import as_dtype, int32
+from groundup.errors import CheckpointError, DataError, NonFiniteError
+from groundup.files import StrPath
+from groundup.generate import Sampling, generate_ids
+from groundup.models import GPT, GPTConfig
+from groundup.serialization import Array, load_arrays, save_arrays
+from groundup.tensor import Tensor
+from groundup.train.config import TrainConfig
+from groundup.train.dataset import Dataset
+from groundup.train.schedule import learning_rate
+
+_VALIDATION = 1  # added to the seed, so that validation windows are not those of training
+
+
+@attrs.frozen
+class Measured:
+    """What one step measured, still on the device: reading it waits for the step to end."""
+
+    loss: Tensor
+    grad_norm: Tensor
+
+
+class Session:
+    """Everything that changes while training: all of it is in `save`, and comes back by `load`."""
+
+    def __init__(self, config: TrainConfig, dataset: Dataset, device: Device) -> None:
+        self.config, self.dataset, self.device = config, dataset, device
+        random.manual_seed(config.seed)
+        self.model = GPT(gpt_config(config, dataset.vocab_size)).to(device)
+        self.optimizer = optim.AdamW(
+            self.model.parameter_groups(config.weight_decay),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+        )
+        self.scaler = optim.GradScaler() if config.dtype == "float16" else None
+        self.step = 0
+        self.best_val_loss: float | None = None
+        self.is_best = False  # whether the last validation was the best
+        self._train = self._batches(dataset.train, config.seed, "the training data")
+        self._val = None
+        if len(dataset.val):
+            self._val = self._batches(dataset.val, config.seed + _VALIDATION, "the validation data")
+
+    def _batches(self, tokens: Any, seed: int, name: str) -> Batches:
+        config = self.config
+        return Batches(tokens, config.batch_size, config.block_size, seed % 2**64, name)
+
+    def _tensors(self, batches: Batches, number: int) -> tuple[Tensor, Tensor]:
+        x, y = batches.batch(number)
+        return gu.from_numpy(x, self.device), gu.from_numpy(y, self.device)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.config.dtype == "float32":
+            return nullcontext()
+        return autocast(as_dtype(self.config.dtype))
+
+    def advance(self) -> Measured:
+        """One update: gradients of the micro-steps' mean loss, clipped, then AdamW."""
+        parts = self.config.gradient_accumulation_steps
+        self.model.train()
+        losses = []
+        for part in range(parts):
+            with self._precision():
+                loss = self.model(*self._tensors(self._train, self.step * parts + part)) / parts
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            losses.append(loss.detach())
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        norm = self._update()
+        self.optimizer.zero_grad()
+        return Measured(reduce(operator.add, losses), norm)
+
+    def _update(self) -> Tensor:
+        """Step the optimizer; returns the gradients' norm before clipping."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+            norm = nn.clip_grad_norm_(self.model.parameters(), self._largest_norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            return norm
+        norm = nn.grad_norm(self.model.parameters())
+        self.optimizer.step(grad_scale=nn.clip_factor(norm, self._largest_norm))
+        return norm
+
+    @property
+    def _largest_norm(self) -> float:
+        return self.config.grad_clip or math.inf
+
+    @property
+    def learning_rate(self) -> float:
+        """The one that the last step used."""
+        return learning_rate(self.config, self.step)
+
+    def read(self, measured: Measured) -> tuple[float, float]:
+        """Loss and gradient norm as numbers. Raises NonFiniteError: training has failed."""
+        loss, norm = float(measured.loss.item()), float(measured.grad_norm.item())
+        scaled = self.config.dtype == "float16"  # whose scaler skips steps that overflow
+        for name, value in (("loss", loss), ("gradient's norm", norm)):
+            if not np.isfinite(value) and not (scaled and name != "loss"):
+                raise NonFiniteError(
+                    f"the {name} became {value} at step {self.step}",
+                    hint="use a lower --learning-rate; the last saved state is intact",
+                )
+        return loss, norm
+
+    def validate(self) -> float | None:
+        """The mean loss of `eval_iters` batches of validation data, always the same; None without."""
+        if self._val is None:
+            return None
+        self.model.eval()
+        losses = []
+        with gu.no_grad(), self._precision():
+            for number in range(self.config.eval_iters):
+                losses.append(float(self.model(*self._tensors(self._val, number)).item()))
+        return float(np.mean(losses))
+
+    def note_validation(self, val_loss: float) -> None:
+        """Remember the best."""
+        self.is_best = self.best_val_loss is None or val_loss < self.best_val_loss
+        if self.is_best:
+            self.best_val_loss = val_loss
+
+    def sample(self) -> str | None:
+        """Some text as the model writes it now; None without a tokenizer or where none is wanted."""
+        tokenizer = self.dataset.tokenizer
+        if tokenizer is None or not self.config.sample_tokens:
+            return None
+        try:
+            prompt = tokenizer.encode(self.config.sample_prompt).tolist()
+        except DataError:  # a character that the data does not have
+            prompt = []
+        start = prompt or self.dataset.train[:1].tolist()
+        self.model.eval()
+        new = generate_ids(
+            self.model,
+            start,
+            max_new_tokens=self.config.sample_tokens,
+            sampling=Sampling(temperature=0.8),
+            seed=self.config.seed,
+        )
+        return tokenizer.decode([*start, *new])
+
+    # ---- state ----
+
+    def save(self, path: StrPath) -> None:
+        """Write all that changes while training into one file, whole or not at all."""
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        arrays = {f"{part}.{k}": t.numpy() for part, state in parts.items() for k, t in state.items()}
+        arrays["random"] = random.get_state(self.device)
+        record = {
+            "step": self.step,
+            "best_val_loss": self.best_val_loss,
+            "data": self.dataset.fingerprint,
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+        }
+        save_arrays(path, arrays, {"groundup": json.dumps(record)})
+
+    def load(self, path: StrPath) -> None:
+        """Go back to where `save` was called. Raises CheckpointError, DataError for other data."""
+        arrays, metadata = load_arrays(path)
+        try:
+            record = json.loads(metadata["groundup"])
+            step, best, data = record["step"], record["best_val_loss"], record["data"]
+            scaler, state = record["scaler"], arrays["random"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} holds no state of a run: {error!r}") from error
+        if data != self.dataset.fingerprint:
+            raise DataError(
+                f"the data is not what the run began with ({self.dataset.fingerprint}, then {data})",
+                hint="resume with the same files",
+            )
+        self.model.load_state_dict(_part(arrays, "model."))
+        self.optimizer.load_state_dict(_part(arrays, "optimizer."))
+        if self.scaler is not None:
+            self.scaler.load_state_dict(scaler)
+        random.set_state(state, self.device)
+        self.step, self.best_val_loss = step, best
+
+
+def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+
+
+def gpt_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
+    """The model of a run."""
+    return GPTConfig(
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_embd=config.n_embd,
+        block_size=config.block_size,
+        vocab_size=vocab_size,
+        dropout=config.dropout,
+        bias=config.bias,
+    )

@@ -1,0 +1,152 @@
+"""layer_norm, rms_norm and their gradients, in blocks of rows that stay in cache.
+
+The variance is taken in two passes (mean first), because E[x^2] - E[x]^2 cancels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from groundup_cpu_ref.native import Array, native
+from groundup_cpu_ref.rows import as_rows, block_count, row_blocks, row_sums
+
+
+@native("layer_norm", params=("eps",))
+def layer_norm(op: Any, x: Array, weight: Array, *rest: Array) -> None:
+    *bias, out = rest
+    rows, target = as_rows(x), as_rows(out)
+
+    def work(_: int, part: slice) -> None:
+        _layer_norm(rows[part], weight, bias, op.eps, target[part])
+
+    row_blocks(work, *target.shape)
+
+
+@native("add_layer_norm", params=("eps",))
+def add_layer_norm(op: Any, x: Array, residual: Array, weight: Array, *rest: Array) -> None:
+    *bias, out, total = rest
+    left, right, target, sums = (as_rows(array) for array in (x, residual, out, total))
+
+    def work(_: int, part: slice) -> None:
+        np.add(left[part], right[part], sums[part])
+        _layer_norm(sums[part], weight, bias, op.eps, target[part])
+
+    row_blocks(work, *target.shape)
+
+
+@native("rms_norm", params=("eps",))
+def rms_norm(op: Any, x: Array, weight: Array, out: Array) -> None:
+    rows, target = as_rows(x), as_rows(out)
+
+    def work(_: int, part: slice) -> None:
+        _rms_norm(rows[part], weight, op.eps, target[part])
+
+    row_blocks(work, *target.shape)
+
+
+@native("add_rms_norm", params=("eps",))
+def add_rms_norm(
+    op: Any, x: Array, residual: Array, weight: Array, out: Array, total: Array
+) -> None:
+    left, right, target, sums = (as_rows(array) for array in (x, residual, out, total))
+
+    def work(_: int, part: slice) -> None:
+        np.add(left[part], right[part], sums[part])
+        _rms_norm(sums[part], weight, op.eps, target[part])
+
+    row_blocks(work, *target.shape)
+
+
+@native("layer_norm_backward", params=("eps",))
+def layer_norm_backward(
+    op: Any, x: Array, weight: Array, grad: Array, dx: Array, dweight: Array, dbias: Array
+) -> None:
+    rows, grads, target = as_rows(x), as_rows(grad), as_rows(dx)
+    parts = np.empty((2, block_count(*target.shape), target.shape[-1]), dx.dtype)
+
+    def work(i: int, part: slice) -> None:
+        sums = parts[:, i]
+        _layer_norm_backward(rows[part], weight, grads[part], op.eps, target[part], sums)
+
+    row_blocks(work, *target.shape)
+    np.add.reduce(parts[0], axis=0, out=dweight)
+    np.add.reduce(parts[1], axis=0, out=dbias)
+
+
+@native("rms_norm_backward", params=("eps",))
+def rms_norm_backward(
+    op: Any, x: Array, weight: Array, grad: Array, dx: Array, dweight: Array
+) -> None:
+    rows, grads, target = as_rows(x), as_rows(grad), as_rows(dx)
+    parts = np.empty((block_count(*target.shape), target.shape[-1]), dx.dtype)
+
+    def work(i: int, part: slice) -> None:
+        _rms_norm_backward(rows[part], weight, grads[part], op.eps, target[part], parts[i])
+
+    row_blocks(work, *target.shape)
+    np.add.reduce(parts, axis=0, out=dweight)
+
+
+def _layer_norm(x: Array, weight: Array, bias: list[Array], eps: float, out: Array) -> None:
+    _centre(x, out)
+    np.multiply(out, _scale(out, eps), out)
+    np.multiply(out, weight, out)
+    if bias:
+        np.add(out, bias[0], out)
+
+
+def _rms_norm(x: Array, weight: Array, eps: float, out: Array) -> None:
+    np.multiply(x, _scale(x, eps), out)
+    np.multiply(out, weight, out)
+
+
+def _layer_norm_backward(
+    x: Array, weight: Array, grad: Array, eps: float, dx: Array, sums: Array
+) -> None:
+    """`sums` are this block's parts of dweight and dbias.
+
+    With y the normalised rows and g = grad * weight, the means of g and g * y are dot products of
+    grad and grad * y with the weight.
+    """
+    width = x.shape[-1]
+    y = np.empty_like(dx)
+    _centre(x, y)
+    scale = _scale(y, eps)
+    np.multiply(y, scale, y)
+    product = np.multiply(grad, y)
+    np.add.reduce(product, axis=0, out=sums[0])
+    np.add.reduce(grad, axis=0, out=sums[1])
+    mean_gy = np.vecdot(product, weight)[:, None] / width
+    mean_g = np.vecdot(grad, weight)[:, None] / width
+    np.multiply(grad, weight, dx)
+    np.multiply(y, mean_gy, y)
+    np.subtract(dx, y, dx)
+    np.subtract(dx, mean_g, dx)
+    np.multiply(dx, scale, dx)
+
+
+def _rms_norm_backward(
+    x: Array, weight: Array, grad: Array, eps: float, dx: Array, sums: Array
+) -> None:
+    """`sums` is this block's part of dweight; see `_layer_norm_backward`."""
+    scale = _scale(x, eps)
+    y = np.multiply(x, scale)
+    product = np.multiply(grad, y)
+    np.add.reduce(product, axis=0, out=sums)
+    mean_gy = np.vecdot(product, weight)[:, None] / x.shape[-1]
+    np.multiply(grad, weight, dx)
+    np.multiply(y, mean_gy, y)
+    np.subtract(dx, y, dx)
+    np.multiply(dx, scale, dx)
+
+
+def _centre(x: Array, out: Array) -> None:
+    np.subtract(x, row_sums(x) / x.shape[-1], out)
+
+
+def _scale(centred: Array, eps: float) -> Array:
+    """1 / sqrt(mean of squares + eps), as a column."""
+    mean = np.vecdot(centred, centred)[:, None] / centred.shape[-1]
+    return np.reciprocal(np.sqrt(mean + eps))

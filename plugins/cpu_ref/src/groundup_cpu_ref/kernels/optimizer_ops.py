@@ -1,0 +1,136 @@
+"""Optimizer updates: one pass over each parameter, in blocks that stay in cache, on all threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from groundup.ops.op import Op
+from groundup_cpu_ref.native import Array, native
+from groundup_cpu_ref.threads import parallel
+
+_BLOCK: Final = 8192  # elements: seven float32 arrays of this size fit 256 KiB
+_GRAIN: Final = 65536
+Step = Callable[..., None]
+
+
+@native("adamw", params=("count", "weight_decay", "beta1", "beta2", "eps", "decoupled"),
+        in_place=True, exact=True)  # fmt: skip
+def adamw(op: Any, *arrays: Array) -> None:
+    lr, step, scale = (float(np.float32(number.reshape(-1)[0])) for number in arrays[:3])
+    rates = (lr, scale, _bias_correction(op.beta1, step), _bias_correction(op.beta2, step))
+    _update(op, partial(_adamw, op, rates), arrays[3:])
+
+
+def _adamw(
+    op: Any, rates: tuple[float, float, float, float], decay: float, grad: Array, own: Sequence[Array]
+) -> None:
+    """`own` (parameter, m, v) and `grad` are ours to overwrite."""
+    lr, scale, first, second = rates
+    param, m, v = own
+    grad *= scale
+    if decay and op.decoupled:
+        param *= 1 - lr * decay
+    elif decay:
+        grad += param * decay
+    m *= op.beta1
+    v *= op.beta2
+    square = np.multiply(grad, grad)
+    square *= 1 - op.beta2
+    v += square
+    grad *= 1 - op.beta1
+    m += grad
+    root = np.divide(v, second, square)
+    np.sqrt(root, root)
+    root += op.eps
+    np.divide(m, root, root)
+    root *= lr / first
+    param -= root
+
+
+@native("sgd", params=("count", "weight_decay", "momentum", "dampening", "nesterov"),
+        in_place=True, exact=True)  # fmt: skip
+def sgd(op: Any, *arrays: Array) -> None:
+    lr, step, scale = (float(np.float32(number.reshape(-1)[0])) for number in arrays[:3])
+    _update(op, partial(_sgd, op, (lr, step, scale)), arrays[3:])
+
+
+def _sgd(
+    op: Any, rates: tuple[float, float, float], decay: float, grad: Array, own: Sequence[Array]
+) -> None:
+    lr, step, scale = rates
+    param = own[0]
+    grad *= scale
+    if decay:
+        grad += param * decay
+    if op.momentum:
+        buffer = own[1]
+        if step <= 1:
+            buffer[...] = grad
+        else:
+            buffer *= op.momentum
+            buffer += grad * (1 - op.dampening)
+        grad = grad + buffer * op.momentum if op.nesterov else buffer
+    param -= grad * lr
+
+
+def _update(op: Any, step: Step, tensors: Sequence[Array]) -> None:
+    """`step(decay, grad, own)` on blocks of every parameter."""
+    n = op.count
+    params, grads, states = op.parts(tensors[: n * (2 + op.states)])
+    outs = tensors[n * (2 + op.states) :]
+    for i in range(n):
+        old = [params[i], *states[i::n]]
+        new = [outs[i], *outs[n:][i::n]]
+        _one(partial(step, op.weight_decay[i]), old, grads[i], new)
+
+
+def _one(step: Step, old: Sequence[Array], grad: Array, new: Sequence[Array]) -> None:
+    """Row-major arrays go in flat blocks over threads, others whole."""
+    for source, target in zip(old, new, strict=True):
+        if source is not target:
+            np.copyto(target, source)
+    if not all(array.flags.c_contiguous for array in (grad, *new)):
+        _block(step, grad, new)
+        return
+    flat_grad, flat = grad.reshape(-1), [array.reshape(-1) for array in new]
+
+    def work(start: int, stop: int) -> None:
+        for low in range(start, stop, _BLOCK):
+            span = slice(low, min(low + _BLOCK, stop))
+            _block(step, flat_grad[span], [array[span] for array in flat])
+
+    parallel(work, flat_grad.size, _GRAIN)
+
+
+def _block(step: Step, grad: Array, own: Sequence[Array]) -> None:
+    """In place on `own`, by way of float32 for 16-bit floats."""
+    kind = np.float64 if grad.dtype == np.float64 else np.float32
+    wide = [array.astype(kind, copy=False) for array in own]
+    step(grad.astype(kind), wide)
+    for array, computed in zip(own, wide, strict=True):
+        if computed is not array:
+            array[...] = computed
+
+
+def _bias_correction(beta: float, step: float) -> float:
+    return -math.expm1(step * math.log(beta)) if beta else 1.0
+
+
+@native("global_norm", exact=True)
+def global_norm(op: Op, *arrays: Array) -> None:
+    """Squares are summed by blocks in their own precision, blocks in float64."""
+    *tensors, out = arrays
+    total = 0.0
+    for array in tensors:
+        flat = array.reshape(-1)
+        for low in range(0, flat.size, _GRAIN):
+            part = flat[low : low + _GRAIN]
+            if part.dtype.itemsize < 4:
+                part = part.astype(np.float32)
+            total += float(np.dot(part, part))
+    out[...] = math.sqrt(total)
