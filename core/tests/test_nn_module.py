@@ -43,7 +43,9 @@ def names(pairs: Iterator[tuple[str, object]]) -> list[str]:
 def test_tree_is_found_by_attribute_in_order() -> None:
     net = Net()
     own = ["scale"]
-    blocks = [f"blocks.{i}.{n}" for i in (0, 1) for n in ("norm1.weight", "norm1.bias", "fc.weight")]
+    blocks = [
+        f"blocks.{i}.{n}" for i in (0, 1) for n in ("norm1.weight", "norm1.bias", "fc.weight")
+    ]
     assert names(net.named_parameters()) == own + blocks
     assert names(net.named_buffers()) == ["steps", "mask"]
     assert list(net.state_dict()) == ["scale", "steps", *blocks]
@@ -145,7 +147,9 @@ def test_loading_tells_all_that_is_wrong_and_changes_nothing() -> None:
     text = str(caught.value)
     assert "\n" not in text
     assert "1 missing: blocks.0.norm1.weight" in text
-    assert "2 unexpected: blocks.0.norm1.wieght (did you mean blocks.0.norm1.weight?), extra" in text
+    assert (
+        "2 unexpected: blocks.0.norm1.wieght (did you mean blocks.0.norm1.weight?), extra" in text
+    )
     assert "blocks.1.fc.weight is (4, 5), wanted (4, 4)" in text
     assert "steps is groundup.float32, wanted int32" in text or "steps is float32" in text
     with pytest.raises(CheckpointError, match="2 do not fit"):

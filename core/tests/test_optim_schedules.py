@@ -72,7 +72,12 @@ def test_state_goes_through_json() -> None:
     resumed.step()
     scheduler.step()
     assert resumed.get_last_lr() == scheduler.get_last_lr()
-    for bad in ({}, {"last_step": 1}, {"last_step": "x", "base_lrs": [1]}, {"last_step": 1, "base_lrs": [1, 2]}):
+    for bad in (
+        {},
+        {"last_step": 1},
+        {"last_step": "x", "base_lrs": [1]},
+        {"last_step": 1, "base_lrs": [1, 2]},
+    ):
         with pytest.raises(CheckpointError, match="LRScheduler"):
             resumed.load_state_dict(bad)
     assert resumed.last_step == 4

@@ -65,7 +65,7 @@ def run(op: Op, inputs: tuple[Tensor, ...], device: Device | None = None) -> Any
     if kind is RunKernel:
         outs = _launch(plan, views, device)
     elif kind is MakeView:
-        outs = (derive(views[0], plan.layout, plan.offset, device),)
+        outs = tuple([derive(views[0], layout, at, device) for layout, at in plan.views])
     elif kind is Adjust:
         return run(op, _adjusted(plan, inputs))
     else:

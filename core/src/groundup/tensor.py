@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groundup import autograd, dispatch, indexing
+from groundup import autograd, dispatch, indexing, ops
 from groundup.backends.api import Device, View
 from groundup.backends.devices import DeviceLike, device_for
 from groundup.dtypes import DType, DTypeLike, as_dtype
@@ -255,7 +255,9 @@ class Tensor(TensorMethods):
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
+        if not self.shape:
+            raise TypeError("a rank 0 tensor cannot be iterated")
+        return iter(ops.unstack(self))
 
     def __repr__(self) -> str:
         extra = f", dtype={self.dtype}, device={self._device.info.name}"

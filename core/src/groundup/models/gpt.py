@@ -73,8 +73,8 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
         B, T, C = x.shape
-        heads = (B, T, 3, self.n_head, C // self.n_head)
-        q, k, v = self.c_attn(x).reshape(heads).permute(2, 0, 3, 1, 4)  # (B, H, T, D) each: views
+        packed = self.c_attn(x).reshape(B, T, 3, self.n_head, C // self.n_head)
+        q, k, v = (part.permute(0, 2, 1, 3) for part in ops.unstack(packed, axis=2))  # (B, H, T, D)
         if cache is None:
             y = self._attend(q, k, v)
         else:

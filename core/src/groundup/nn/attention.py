@@ -16,9 +16,10 @@ from groundup.tensor import Tensor
 class MultiHeadAttention(Module):
     """softmax(q k^T / sqrt(d)) v in `num_heads` heads of width d (Vaswani et al., 2017). Batch first.
 
-    Queries, keys and values come from one packed weight, `in_proj_weight` (PyTorch's name and order),
-    so self-attention projects with one matmul. With `num_kv_heads` fewer than `num_heads`, groups of
-    queries share keys and values (Ainslie et al., 2023). Raises ConfigError for heads that do not divide.
+    Queries, keys and values come from one packed weight, `in_proj_weight` (PyTorch's name and
+    order), so self-attention projects with one matmul. With `num_kv_heads` fewer than `num_heads`,
+    groups of queries share keys and values (Ainslie et al., 2023). Raises ConfigError for heads
+    that do not divide.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class MultiHeadAttention(Module):
     ) -> Tensor:
         """Attend from query (B, T, embed_dim) to key and value (B, S, embed_dim): (B, T, embed_dim).
 
-        `key` is the query and `value` is the key unless given. `mask`, broadcast to (B, heads, T, S), is
-        bool (True: attend) or float (added); `causal` lets position t see positions up to t only.
+        `key` is the query and `value` is the key unless given. `mask`, broadcast to (B, heads, T,
+        S), is bool (True: attend) or float (added); `causal` lets position t see positions up to t
+        only.
         """
         q, k, v = self._projected(query, key, value)
         y = F.scaled_dot_product_attention(

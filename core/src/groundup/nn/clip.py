@@ -13,8 +13,8 @@ from groundup.tensor import Tensor
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale all gradients so that their common 2-norm is at most `max_norm`; returns that norm before.
 
-    The norm stays on the device (rank 0, float32): nothing waits. A NaN or infinite gradient makes the
-    norm, and then all gradients, NaN. Raises ConfigError for a negative `max_norm`.
+    The norm stays on the device (rank 0, float32): nothing waits. A NaN or infinite gradient makes
+    the norm, and then all gradients, NaN. Raises ConfigError for a negative `max_norm`.
     """
     chosen = [p for p in _listed(parameters) if p.grad is not None]
     norm = grad_norm(chosen)

@@ -19,8 +19,8 @@ Size: TypeAlias = int | tuple[int, int]
 class Conv(Module):
     """What the convolutions share; see Conv1d, Conv2d and ConvTranspose2d.
 
-    Weight and bias start uniform in +-1/sqrt(fan_in), as PyTorch's do. Raises ConfigError for channels
-    that do not split into `groups`.
+    Weight and bias start uniform in +-1/sqrt(fan_in), as PyTorch's do. Raises ConfigError for
+    channels that do not split into `groups`.
     """
 
     axes: ClassVar[int]
@@ -45,7 +45,9 @@ class Conv(Module):
                 f"do not split in {groups} groups"
             )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = (kernel_size,) * self.axes if isinstance(kernel_size, int) else kernel_size
+        self.kernel_size = (
+            (kernel_size,) * self.axes if isinstance(kernel_size, int) else kernel_size
+        )
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.weight = blank(*self._weight_shape(), device=device, dtype=dtype)
         self.bias = blank(out_channels, device=device, dtype=dtype) if bias else None
@@ -93,8 +95,8 @@ class Conv2d(Conv):
 class ConvTranspose2d(Conv):
     """The transpose (gradient) of Conv2d as a layer: x (N, in, H, W), weight (in, out / groups, kh, kw).
 
-    `output_padding` rows and columns are added at one end of the result, to tell apart the sizes that
-    the forward convolution's stride maps to one.
+    `output_padding` rows and columns are added at one end of the result, to tell apart the sizes
+    that the forward convolution's stride maps to one.
     """
 
     axes = 2

@@ -1,7 +1,7 @@
 """Layers as functions, under PyTorch's names: `import groundup.nn.functional as F`.
 
-Most are the ops themselves. Those that draw random numbers take a `generator`, by default the one of
-the tensor's device.
+Most are the ops themselves. Those that draw random numbers take a `generator`, by default the one
+of the tensor's device.
 """
 
 from __future__ import annotations

@@ -66,8 +66,9 @@ def trunc_normal_(
 ) -> Tensor:
     """Normal, but only values in [a, b] (absolute bounds, as in PyTorch).
 
-    By inversion: x = mean + std * sqrt(2) * erfinv(u), with u uniform between the images of the bounds
-    under erf. Raises ConfigError for bounds that do not increase or a std that is not positive.
+    By inversion: x = mean + std * sqrt(2) * erfinv(u), with u uniform between the images of the
+    bounds under erf. Raises ConfigError for bounds that do not increase or a std that is not
+    positive.
     """
     if not (a < b and std > 0):
         raise ConfigError(f"trunc_normal_: no values with std {std} lie in [{a}, {b}]")
@@ -87,9 +88,7 @@ def xavier_uniform_(
     return uniform_(tensor, -bound, bound, generator)
 
 
-def xavier_normal_(
-    tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
-) -> Tensor:
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with std gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor.shape))), generator)
 

@@ -66,7 +66,9 @@ class Embedding(Module):
         dtype: DTypeLike = float32,
     ) -> None:
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ConfigError(f"Embedding: padding_idx {padding_idx} is not in 0..{num_embeddings - 1}")
+            raise ConfigError(
+                f"Embedding: padding_idx {padding_idx} is not in 0..{num_embeddings - 1}"
+            )
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.weight = blank(num_embeddings, embedding_dim, device=device, dtype=dtype)

@@ -1,8 +1,8 @@
 """Module: a tree of parameters, buffers and other modules, with PyTorch's names for what it can do.
 
-Everything lives in ordinary attributes. `__setattr__` only notes which names hold a parameter (a leaf
-that requires a gradient) or a module; `register_buffer` notes the buffers. Since notes are by name, a
-frozen parameter stays one.
+Everything lives in ordinary attributes. `__setattr__` only notes which names hold a parameter (a
+leaf that requires a gradient) or a module; `register_buffer` notes the buffers. Since notes are by
+name, a frozen parameter stays one.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Stored], strict: bool = True) -> Loaded:
         """Copy tensors or NumPy arrays by path into this module, cast to its dtypes.
 
-        Returns the missing and unexpected names, which `strict` forbids. Raises CheckpointError that
-        lists everything that does not fit, and then nothing has changed.
+        Returns the missing and unexpected names, which `strict` forbids. Raises CheckpointError
+        that lists everything that does not fit, and then nothing has changed.
         """
         return load_into(self.state_dict(), state, strict, type(self).__name__)
 

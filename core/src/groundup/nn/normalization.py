@@ -85,7 +85,9 @@ class GroupNorm(Module):
         dtype: DTypeLike = float32,
     ) -> None:
         if num_groups < 1 or num_channels % num_groups:
-            raise ConfigError(f"GroupNorm: {num_channels} channels do not split in {num_groups} groups")
+            raise ConfigError(
+                f"GroupNorm: {num_channels} channels do not split in {num_groups} groups"
+            )
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight = _ones((num_channels,), device, dtype)
         self.bias = _zeros((num_channels,), device, dtype)
@@ -100,9 +102,9 @@ class GroupNorm(Module):
 class BatchNorm(Module):
     """Each channel (axis 1) normalised over the batch and all positions (Ioffe and Szegedy, 2015).
 
-    In training mode by the batch's own mean and variance, of which the buffers keep a running average
-    (of the unbiased variance, weight `momentum`); in evaluation mode by the buffers. This is the base of
-    BatchNorm1d and BatchNorm2d, which say what ranks they take.
+    In training mode by the batch's own mean and variance, of which the buffers keep a running
+    average (of the unbiased variance, weight `momentum`); in evaluation mode by the buffers. This
+    is the base of BatchNorm1d and BatchNorm2d, which say what ranks they take.
     """
 
     ranks: tuple[int, ...] = ()
@@ -133,14 +135,18 @@ class BatchNorm(Module):
                 f"{type(self).__name__}: x must have {self.num_features} channels on axis 1 "
                 f"and rank {' or '.join(map(str, self.ranks))}, got {x.spec}"
             )
-        mean, var = self._batch_statistics(x) if self.training else (self.running_mean, self.running_var)
+        mean, var = (
+            self._batch_statistics(x) if self.training else (self.running_mean, self.running_var)
+        )
         return ops.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
 
     def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         axes = (0, *range(2, x.ndim))
         count = prod(x.shape[a] for a in axes)
         if count < 2:
-            raise ShapeError(f"{type(self).__name__}: one value per channel has no variance, got {x.spec}")
+            raise ShapeError(
+                f"{type(self).__name__}: one value per channel has no variance, got {x.spec}"
+            )
         wide = x.astype(float32) if x.dtype.itemsize < 4 else x
         mean, var = wide.mean(axis=axes), wide.var(axis=axes)
         with Setting(grad=False):

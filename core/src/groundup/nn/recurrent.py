@@ -19,9 +19,9 @@ Carry = tuple[Tensor, ...]  # what one step hands to the next, each (N, hidden)
 class Recurrent(Module):
     """What LSTM and GRU share: layers that read a sequence, each step seeing the one before.
 
-    x is (T, N, input_size), or (N, T, input_size) if `batch_first`. The inputs of all steps are projected
-    by one matmul; only the hidden part runs step by step. `dropout` acts between layers, in training.
-    Parameters start uniform in +-1/sqrt(hidden_size).
+    x is (T, N, input_size), or (N, T, input_size) if `batch_first`. The inputs of all steps are
+    projected by one matmul; only the hidden part runs step by step. `dropout` acts between layers,
+    in training. Parameters start uniform in +-1/sqrt(hidden_size).
     """
 
     gates: ClassVar[int]
@@ -40,7 +40,8 @@ class Recurrent(Module):
     ) -> None:
         if num_layers < 1 or hidden_size < 1:
             raise ConfigError(
-                f"{type(self).__name__}: needs layers and a width, got {num_layers} and {hidden_size}"
+                f"{type(self).__name__}: needs layers and a width, got {num_layers} and
+                {hidden_size}"
             )
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first = bias, batch_first
@@ -93,7 +94,9 @@ class Recurrent(Module):
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ShapeError(f"{name}: x must be rank 3 and end in {self.input_size}, got {x.spec}")
         if 0 in x.shape[:2]:
-            raise ShapeError(f"{name}: x must have at least one step and one sequence, got {x.spec}")
+            raise ShapeError(
+                f"{name}: x must have at least one step and one sequence, got {x.spec}"
+            )
         batch = x.shape[0] if self.batch_first else x.shape[1]
         wanted = (self.num_layers, batch, self.hidden_size)
         for state in first:

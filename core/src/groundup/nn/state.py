@@ -32,8 +32,8 @@ def load_into(
 ) -> Loaded:
     """Copy `state` into `targets` by name, cast to their dtypes.
 
-    Raises CheckpointError for shapes or kinds of dtype that differ and, if `strict`, for missing and
-    unexpected names; nothing is written then.
+    Raises CheckpointError for shapes or kinds of dtype that differ and, if `strict`, for missing
+    and unexpected names; nothing is written then.
     """
     missing = tuple(name for name in targets if name not in state)
     unexpected = tuple(name for name in state if name not in targets)

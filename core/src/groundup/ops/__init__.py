@@ -33,5 +33,6 @@ from groundup.ops.softmax import log_softmax, softmax
 from groundup.ops.third_party import all_ops, find
 from groundup.ops.shaping import flatten, split, squeeze, transpose, unsqueeze
 from groundup.ops.sorting import sort, topk
+from groundup.ops.unstacking import unstack
 
 from groundup.ops import creation as _creation  # noqa: F401, I001  # registers full and arange

@@ -1,4 +1,4 @@
-"""New tensors from pieces of others: concat, stack, pad, repeat. Values are copied, never changed."""
+"""New tensors from pieces of others: concat, stack, pad, repeat. Values are copied as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Concat(Movement, name="concat", family="movement"):
-    """Tensors one after the other along `axis`; all other sizes are equal, and so are the dtypes."""
+    """Tensors one after the other along `axis`; their other sizes and their dtypes are equal."""
 
     axis: int = 0
 
@@ -30,21 +30,25 @@ class Concat(Movement, name="concat", family="movement"):
         axis = normalize_axis(self.axis, first.rank, "concat")
         for spec in tensors[1:]:
             if spec.dtype is not first.dtype:
-                raise DTypeError(f"concat: dtypes differ: {first} and {spec}", hint="cast them first")
+                raise DTypeError(
+                    f"concat: dtypes differ: {first} and {spec}", hint="cast them first"
+                )
             if spec.rank != first.rank or _without(spec.shape, axis) != _without(first.shape, axis):
                 raise ShapeError(f"concat: {first} and {spec} differ in more than axis {axis}")
         size = sum(spec.shape[axis] for spec in tensors)
         return Spec((*first.shape[:axis], size, *first.shape[axis + 1 :]), first.dtype)
 
     def compose(self, *tensors: Tensor) -> Tensor:
-        """Each is padded to the whole and they are added; x + -0.0 is x, for x = 0.0 and -0.0 too."""
+        """Each is padded to the whole, then they are added. x + -0.0 is x, even for x = -0.0."""
         out = self.infer(*[t.spec for t in tensors])
         axis = self.axis % out.rank
         nothing = -0.0 if out.dtype.is_floating else 0
         placed, start = [], 0
         for t in tensors:
             end = start + t.shape[axis]
-            placed.append(t.pad(_only(axis, start, out), _only(axis, out.shape[axis] - end, out), nothing))
+            placed.append(
+                t.pad(_only(axis, start, out), _only(axis, out.shape[axis] - end, out), nothing)
+            )
             start = end
         return reduce(_both, placed) if len(placed) > 1 else placed[0].clone()
 
@@ -62,13 +66,17 @@ class Concat(Movement, name="concat", family="movement"):
     def samples(cls, make: Make) -> Iterator[Case]:
         for name, axis, shapes in (
             ("first", 0, ((2, 3), (4, 3))), ("last", -1, ((2, 3), (2, 1), (2, 4))),
-            ("middle", 1, ((2, 1, 3), (2, 2, 3))), ("single", 0, ((3,),)), ("odd", 0, ((513,), (510,))),
+            ("middle", 1, ((2, 1, 3), (2, 2, 3))), ("single", 0, ((3,),)),
+            ("odd", 0, ((513,), (510,))),
             ("empty-piece", 0, ((2, 3), (0, 3), (1, 3))), ("empty", 1, ((0, 3), (0, 2))),
         ):  # fmt: skip
             tags = {"empty"} if "empty" in name else set()
             pieces = tuple(make.normal(*shape) for shape in shapes)
             yield Case(cls(axis=axis), pieces, name, frozenset(tags))
-        views = (make.normal(5, 3, view=lambda x: x.mT), make.normal(6, 9, view=lambda x: x[::2, 2:7]))
+        views = (
+            make.normal(5, 3, view=lambda x: x.mT),
+            make.normal(6, 9, view=lambda x: x[::2, 2:7]),
+        )
         yield Case(cls(), views, "views", frozenset({"view"}))
         if make.dtype.is_floating:
             special = (make.values([float("nan"), -0.0, 0.0]), make.values([float("inf"), -0.0]))
@@ -84,7 +92,7 @@ class Concat(Movement, name="concat", family="movement"):
 
 
 class Pad(Movement, name="pad", family="movement"):
-    """`value` around x: `before` and `after` it on each axis, and `interior` many between neighbours.
+    """`value` around x: `before` and `after` it on each axis, `interior` many between neighbours.
 
     The new size of an axis is before + size + (size - 1) * interior + after (XLA's Pad, which also
     crops by negative sizes; those are refused here).
@@ -104,7 +112,8 @@ class Pad(Movement, name="pad", family="movement"):
             )
         if min((*self.before, *self.after, *between), default=0) < 0:
             raise ShapeError(
-                f"pad: negative size in before {self.before}, after {self.after}, interior {between}",
+                f"pad: negative size in before {self.before}, after {self.after}, "
+                f"interior {between}",
                 hint="slice x to crop it",
             )
         sizes = zip(self.before, x.shape, between, self.after, strict=True)
@@ -126,8 +135,10 @@ class Pad(Movement, name="pad", family="movement"):
         for name, shape, before, after, interior in (
             ("both", (3, 4), (1, 2), (2, 0), None), ("after", (5,), (0,), (3,), None),
             ("nothing", (3, 4), (0, 0), (0, 0), None), ("scalar", (), (), (), None),
-            ("interior", (3, 4), (1, 0), (0, 2), (2, 1)), ("interior-one", (1, 1), (1, 1), (0, 0), (3, 3)),
-            ("empty", (0, 3), (2, 0), (1, 0), None), ("empty-interior", (0, 3), (1, 0), (0, 0), (4, 0)),
+            ("interior", (3, 4), (1, 0), (0, 2), (2, 1)),
+            ("interior-one", (1, 1), (1, 1), (0, 0), (3, 3)),
+            ("empty", (0, 3), (2, 0), (1, 0), None),
+            ("empty-interior", (0, 3), (1, 0), (0, 0), (4, 0)),
             ("odd", (1, 1021), (1, 1), (1, 1), None),
         ):  # fmt: skip
             op = cls(before=before, after=after, interior=interior)
@@ -175,7 +186,8 @@ class Repeat(Movement, name="repeat", family="movement"):
     def samples(cls, make: Make) -> Iterator[Case]:
         for name, repeats, axis, shape in (
             ("first", 2, 0, (3, 4)), ("last", 3, -1, (3, 4)), ("middle", 2, 1, (2, 3, 4)),
-            ("once", 1, 0, (3, 4)), ("one", 5, 0, (1,)), ("none", 0, 1, (2, 3)), ("empty", 2, 1, (3, 0)),
+            ("once", 1, 0, (3, 4)), ("one", 5, 0, (1,)), ("none", 0, 1, (2, 3)),
+            ("empty", 2, 1, (3, 0)),
         ):  # fmt: skip
             tags = {"empty"} if name in ("none", "empty") else set()
             op = cls(repeats=repeats, axis=axis)
@@ -192,7 +204,7 @@ class Repeat(Movement, name="repeat", family="movement"):
 
 
 def concat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """`tensors` joined along an axis that they have. Raises ShapeError, DTypeError (they must agree)."""
+    """`tensors` joined along an axis that they have. Raises ShapeError, DTypeError."""
     if not tensors:
         raise ShapeError("concat: needs at least one tensor")
     return Concat(axis=axis)(*tensors)
@@ -219,7 +231,7 @@ def pad(
 ) -> Tensor:
     """x with `value` before and after it on each axis, and `interior` many between its elements.
 
-    Each is a sequence of one size per axis. Raises ShapeError for another length or a negative size.
+    Each is a sequence of one size per axis. Raises ShapeError for another length, negative sizes.
     """
     gaps = tuple(interior) if interior is not None and any(interior) else None
     return Pad(before=tuple(before), after=tuple(after), value=value, interior=gaps)(x)

@@ -29,7 +29,7 @@ class Extremum(Reduction):
     def infer(self, x: Spec) -> Spec:
         need_number(self.name, x, "use any or all")
         if self.count(x) == 0:
-            raise ShapeError(f"{self.name}: x is {x}, axis {self.axes}: nothing has no {self.name}")
+            raise ShapeError(f"{self.name}: x is {x}: there is no {self.name} of nothing")
         return Spec(self.shape_of(x), x.dtype)
 
     def vjp(self, ctx: Ctx, grad: Tensor) -> tuple[Tensor]:
@@ -51,7 +51,7 @@ class Extremum(Reduction):
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
         yield from super().errors(make)
-        yield BadCase(cls(axes=(0,)), (make.normal(0, 3),), ShapeError, f"nothing has no {cls.name}")
+        yield BadCase(cls(axes=(0,)), (make.normal(0, 3),), ShapeError, f"{cls.name} of nothing")
         yield BadCase(cls(), (make.of(dt.bool_, 3),), DTypeError, "x must hold numbers")
 
 
@@ -67,7 +67,7 @@ class Min(Extremum, name="min", family="reduction"):
 
 
 class ArgExtremum(Op):
-    """Shape rule and samples of argmax and argmin. The first of equal elements wins, and the first NaN."""
+    """What argmax and argmin share. The first among equals wins, and the first NaN."""
 
     axis: int | None = None
     keepdims: bool = False
@@ -81,7 +81,7 @@ class ArgExtremum(Op):
         if self.axis is not None:
             axes = (normalize_axis(self.axis, x.rank, self.name),)
         if 0 in [x.shape[a] for a in axes]:
-            raise ShapeError(f"{self.name}: x is {x}, axis {self.axis}: nothing has no {self.name}")
+            raise ShapeError(f"{self.name}: x is {x}: there is no {self.name} of nothing")
         return Spec(reduced(x.shape, axes, self.keepdims), dt.int32)
 
     def cost(self, x: Spec) -> Cost:
@@ -109,7 +109,7 @@ class ArgExtremum(Op):
     def errors(cls, make: Make) -> Iterator[BadCase]:
         x = make.normal(2, 3)
         yield BadCase(cls(axis=2), (x,), ShapeError, "axis 2 is out of range for rank 2")
-        yield BadCase(cls(axis=0), (make.normal(0, 3),), ShapeError, f"nothing has no {cls.name}")
+        yield BadCase(cls(axis=0), (make.normal(0, 3),), ShapeError, f"{cls.name} of nothing")
         yield BadCase(cls(), (make.of(dt.bool_, 3),), DTypeError, "x must hold numbers")
 
 
@@ -151,20 +151,20 @@ def _ties(op: Op, make: Make) -> Iterator[Case]:
 
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest element over `axis`. Raises ShapeError (axis, nothing to compare), DTypeError."""
+    """The largest element over `axis`. Raises ShapeError (axis, nothing there), DTypeError."""
     return Max(axes=as_axes(axis), keepdims=keepdims)(x)
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest element over `axis`. Raises ShapeError (axis, nothing to compare), DTypeError."""
+    """The smallest element over `axis`. Raises ShapeError (axis, nothing there), DTypeError."""
     return Min(axes=as_axes(axis), keepdims=keepdims)(x)
 
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """int32 index of the largest element, the first among equals. Raises ShapeError, DTypeError."""
+    """int32 index of the largest, the first among equals. Raises ShapeError, DTypeError."""
     return ArgMax(axis=axis, keepdims=keepdims)(x)
 
 
 def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """int32 index of the smallest element, the first among equals. Raises ShapeError, DTypeError."""
+    """int32 index of the smallest, the first among equals. Raises ShapeError, DTypeError."""
     return ArgMin(axis=axis, keepdims=keepdims)(x)

@@ -1,4 +1,4 @@
-"""Constants for compositions. Ops sit below devices, so these are made from a tensor that is at hand."""
+"""Constants for compositions. Ops sit below devices, so they are made from a tensor at hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def zero(beside: Tensor, dtype: DType | None = None) -> Tensor:
-    """A 0-d zero on the device of `beside`, in its dtype or another: the sum of none of its elements."""
+    """A 0-d zero on the device of `beside`, in its dtype or another: the sum of no elements."""
     beside = beside.detach()
     line = beside.reshape(1) if beside.ndim == 0 else beside
     nothing = line[(slice(0, 0),) * line.ndim]

@@ -1,7 +1,7 @@
 """Reading and writing by index tensors: take, gather, scatter_add, dynamic_update_slice.
 
-Indices are int32, int64 or uint8, from 0 to size - 1. Others raise DomainError on the CPU; devices that
-cannot raise read zeros for them and write nothing.
+Indices are int32, int64 or uint8, from 0 to size - 1. Others raise DomainError on the CPU; devices
+that cannot raise read zeros for them and write nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from groundup import dtypes as dt
 from groundup.errors import DTypeError, GroundupError, ShapeError
 from groundup.layout import Spec
-from groundup.ops.accuracy import CONTRACTION, EXACT
+from groundup.ops.accuracy import CONTRACTION
 from groundup.ops.filling import positions, zero
 from groundup.ops.movement import Movement
 from groundup.ops.op import Cost, Ctx, Op
@@ -59,9 +59,11 @@ class Take(Movement, name="take", family="indexing"):
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
         for name, axis, shape, wanted in (
-            ("embedding", 0, (11, 4), (3, 5)), ("vector", 0, (7,), (4,)), ("last", -1, (3, 7), (5,)),
-            ("middle", 1, (2, 6, 3), (2, 2)), ("scalar-index", 0, (5, 3), ()), ("one", 0, (1, 1), (1,)),
-            ("empty-indices", 0, (5, 3), (0,)), ("empty-rows", 0, (5, 0), (3,)), ("odd", 0, (129, 33), (65,)),
+            ("embedding", 0, (11, 4), (3, 5)), ("vector", 0, (7,), (4,)),
+            ("last", -1, (3, 7), (5,)), ("middle", 1, (2, 6, 3), (2, 2)),
+            ("scalar-index", 0, (5, 3), ()), ("one", 0, (1, 1), (1,)),
+            ("empty-indices", 0, (5, 3), (0,)), ("empty-rows", 0, (5, 0), (3,)),
+            ("odd", 0, (129, 33), (65,)),
         ):  # fmt: skip
             tags = {"empty"} if "empty" in name else set()
             x, indices = make.normal(*shape), make.ints(0, shape[axis], *wanted)
@@ -82,9 +84,10 @@ class Take(Movement, name="take", family="indexing"):
 
 
 class Gather(Movement, name="gather", family="indexing"):
-    """out[i][j][k] = x[i][indices[i][j][k]][k] for axis=1 (PyTorch `gather`, Array API `take_along_axis`).
+    """out[i][j][k] = x[i][indices[i][j][k]][k] for axis=1.
 
-    `indices` has x's rank and the result's shape; off `axis` it may be smaller than x.
+    `indices` has x's rank and the result's shape; off `axis` it may be smaller than x. (PyTorch
+    `gather`, Array API `take_along_axis`.)
     """
 
     axis: int
@@ -115,10 +118,10 @@ class Gather(Movement, name="gather", family="indexing"):
 
 
 class ScatterAdd(Op, name="scatter_add", family="indexing"):
-    """x with `source` added at `indices` along `axis`, the reverse of gather (PyTorch `scatter_add`).
+    """x with `source` added at `indices` along `axis`: gather's reverse (PyTorch `scatter_add`).
 
-    `indices` and `source` have one shape, of x's rank; off `axis` it may be smaller than x. Repeated
-    indices add up, in any order; float16 and bfloat16 accumulate in float32.
+    `indices` and `source` have one shape, of x's rank; off `axis` it may be smaller than x.
+    Repeated indices add up, in any order; float16 and bfloat16 accumulate in float32.
     """
 
     axis: int
@@ -131,9 +134,13 @@ class ScatterAdd(Op, name="scatter_add", family="indexing"):
         need_index("scatter_add", indices)
         _need_fit("scatter_add", self.axis, x, indices)
         if source.shape != indices.shape:
-            raise ShapeError(f"scatter_add: source is {source}, indices are {indices}: shapes differ")
+            raise ShapeError(
+                f"scatter_add: source is {source}, indices are {indices}: shapes differ"
+            )
         if source.dtype is not x.dtype or x.dtype is dt.bool_:
-            hint = f"use source.astype(groundup.{x.dtype})" if x.dtype is not dt.bool_ else "use int32"
+            hint = (
+                f"use source.astype(groundup.{x.dtype})" if x.dtype is not dt.bool_ else "use int32"
+            )
             raise DTypeError(f"scatter_add: cannot add source {source} to x {x}", hint=hint)
         return x
 
@@ -155,8 +162,13 @@ class ScatterAdd(Op, name="scatter_add", family="indexing"):
             indices = Operand(make.ints(0, 5, 40, 1).base, _expanded(view, (40, 6)))
             shape = (5, 6) if axis == 0 else (6, 5)
             source = make.normal(*indices.array.shape)
-            yield Case(cls(axis=axis), (make.normal(*shape), indices, source), name, frozenset({"view"}))
-        x, source = make.normal(6, 8, view=lambda x: x.mT), make.normal(9, 3, view=lambda x: x[::-3].mT)
+            yield Case(
+                cls(axis=axis), (make.normal(*shape), indices, source), name, frozenset({"view"})
+            )
+        x, source = (
+            make.normal(6, 8, view=lambda x: x.mT),
+            make.normal(9, 3, view=lambda x: x[::-3].mT),
+        )
         indices = make.ints(0, 8, 3, 3, view=lambda x: x.mT)
         yield Case(cls(axis=0), (x, indices, source), "view", frozenset({"view"}))
 
@@ -175,8 +187,8 @@ class ScatterAdd(Op, name="scatter_add", family="indexing"):
 class DynamicUpdateSlice(Movement, name="dynamic_update_slice", family="indexing"):
     """x with `update` in the place that begins at `starts`, an index tensor of one start per axis.
 
-    Starts are moved so that the update fits: clamped to [0, size - update's size] (XLA). The place is
-    known on the device only, so one recorded program serves every position.
+    Starts are moved so that the update fits: clamped to [0, size - update's size] (XLA). The place
+    is known on the device only, so one recorded program serves every position.
     """
 
     aliases = {0: 0}  # noqa: RUF012
@@ -191,7 +203,9 @@ class DynamicUpdateSlice(Movement, name="dynamic_update_slice", family="indexing
         if update.rank != x.rank or any(small > large for small, large in pairs):
             raise ShapeError(f"dynamic_update_slice: update {update} does not fit into x {x}")
         if starts.shape != (x.rank,):
-            raise ShapeError(f"dynamic_update_slice: starts must have shape ({x.rank},), got {starts}")
+            raise ShapeError(
+                f"dynamic_update_slice: starts must have shape ({x.rank},), got {starts}"
+            )
         return x
 
     def compose(self, x: Tensor, update: Tensor, starts: Tensor) -> Tensor:
@@ -228,13 +242,17 @@ class DynamicUpdateSlice(Movement, name="dynamic_update_slice", family="indexing
         for name, shape, small, starts in (
             ("inner", (5, 7), (2, 3), (1, 2)), ("corner", (5, 7), (2, 3), (3, 4)),
             ("whole", (3, 4), (3, 4), (0, 0)), ("clamped", (5, 7), (2, 3), (9, -4)),
-            ("scalar", (), (), ()), ("one", (1,), (1,), (0,)), ("cache", (2, 3, 16, 4), (2, 3, 1, 4), (0, 0, 9, 0)),
+            ("scalar", (), (), ()), ("one", (1,), (1,), (0,)),
+            ("cache", (2, 3, 16, 4), (2, 3, 1, 4), (0, 0, 9, 0)),
             ("empty-update", (5, 7), (0, 3), (1, 2)), ("empty", (0, 3), (0, 2), (0, 1)),
         ):  # fmt: skip
             tags = {"empty"} if "empty" in name else set()
             inputs = (make.normal(*shape), make.normal(*small), ids(starts))
             yield Case(cls(), inputs, name, frozenset(tags))
-        x, update = make.normal(6, 8, view=lambda x: x.mT), make.normal(4, 6, view=lambda x: x.mT[::2, 1:])
+        x, update = (
+            make.normal(6, 8, view=lambda x: x.mT),
+            make.normal(4, 6, view=lambda x: x.mT[::2, 1:]),
+        )
         yield Case(cls(), (x, update, ids((3, 2))), "view", frozenset({"view"}))
 
     @classmethod
@@ -243,7 +261,9 @@ class DynamicUpdateSlice(Movement, name="dynamic_update_slice", family="indexing
         yield BadCase(cls(), (x, make.normal(2, 4), ids((0, 0))), ShapeError, "does not fit into x")
         yield BadCase(cls(), (x, make.normal(3), ids((0, 0))), ShapeError, "does not fit into x")
         yield BadCase(cls(), (x, update, ids((0,))), ShapeError, "starts must have shape (2,)")
-        yield BadCase(cls(), (x, update, make.of(dt.float32, 2)), DTypeError, "starts must be int32")
+        yield BadCase(
+            cls(), (x, update, make.of(dt.float32, 2)), DTypeError, "starts must be int32"
+        )
         yield BadCase(cls(), (x, make.of(dt.uint8, 2, 3), ids((0, 0))), DTypeError, "update is")
 
 
@@ -272,7 +292,7 @@ def scatter_add(x: Tensor, indices: Tensor, source: Tensor, axis: int) -> Tensor
 
 
 def dynamic_update_slice(x: Tensor, update: Tensor, starts: Tensor) -> Tensor:
-    """A copy of x with `update` placed at `starts` (int32, one per axis), moved inside if it overhangs.
+    """A copy of x with `update` placed at `starts` (int32, one per axis), moved so that it fits.
 
     Raises ShapeError (update, starts), DTypeError.
     """
@@ -314,12 +334,15 @@ def ids(values: Sequence[int]) -> Operand:
 def _pairs(make: Make) -> Iterator[tuple[str, int, Shape, Operand]]:
     """Name, axis, shape of x, indices, for gather and scatter_add."""
     for name, axis, shape, wanted in (
-        ("first", 0, (5, 4), (3, 4)), ("last", -1, (3, 7), (3, 5)), ("middle", 1, (2, 6, 3), (2, 4, 3)),
+        ("first", 0, (5, 4), (3, 4)), ("last", -1, (3, 7), (3, 5)),
+        ("middle", 1, (2, 6, 3), (2, 4, 3)),
         ("vector", 0, (7,), (11,)), ("one", 0, (1,), (1,)), ("smaller", 1, (4, 5, 6), (2, 9, 3)),
-        ("empty-indices", 0, (5, 3), (0, 3)), ("empty-x", 1, (0, 3), (0, 2)), ("odd", 0, (129, 3), (257, 3)),
+        ("empty-indices", 0, (5, 3), (0, 3)), ("empty-x", 1, (0, 3), (0, 2)),
+        ("odd", 0, (129, 3), (257, 3)),
     ):  # fmt: skip
         yield name, axis, shape, make.ints(0, shape[axis], *wanted)
     yield "repeated", 0, (4,), ids([2, 2, 0, 2, 2])
+    yield "uint8-indices", 0, (3, 130), Operand(make.ints(0, 3, 5, 130).base.astype(np.uint8))
 
 
 def _misfits(make: Make) -> Iterator[tuple[Operand, int, type[GroundupError], str]]:

@@ -32,10 +32,9 @@ class RunKernel:
 
 @attrs.frozen(eq=False)
 class MakeView:
-    """No data moves: a new layout at `offset` bytes from the input's."""
+    """No data moves: per output a new layout, and its offset in bytes from the input's."""
 
-    layout: Layout
-    offset: int
+    views: tuple[tuple[Layout, int], ...]
 
 
 @attrs.frozen(eq=False)
@@ -81,8 +80,9 @@ def _lower(op: Op, inputs: Sequence[Layout], device: Device) -> Plan:
     if has(op, "view"):
         viewed = op.view(inputs[0])
         if viewed is not None:
-            layout, offset = viewed
-            return MakeView(layout, offset * device.info.itemsize(layout.dtype))
+            views = viewed if isinstance(viewed, list) else [viewed]
+            size = device.info.itemsize(inputs[0].dtype)
+            return MakeView(tuple((layout, offset * size) for layout, offset in views))
         return Compose("only a copy can have that shape")
     layouts = tuple(Layout.contiguous(spec) for spec in outs)
     kernel = find_kernel(op, inputs, layouts, device)

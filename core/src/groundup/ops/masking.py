@@ -46,7 +46,8 @@ class Triangle(Movement):
     def samples(cls, make: Make) -> Iterator[Case]:
         for name, shape, diagonal in (
             ("square", (5, 5), 0), ("above", (5, 5), 2), ("below", (5, 5), -2), ("wide", (3, 7), 1),
-            ("tall", (7, 3), -1), ("batch", (2, 3, 4, 4), 0), ("one", (1, 1), 0), ("far", (3, 3), 9),
+            ("tall", (7, 3), -1), ("batch", (2, 3, 4, 4), 0), ("one", (1, 1), 0),
+            ("far", (3, 3), 9),
             ("far-below", (3, 3), -9), ("empty", (0, 3), 0), ("odd", (33, 65), 0),
         ):  # fmt: skip
             tags = {"empty"} if name == "empty" else set()
@@ -103,7 +104,9 @@ class OneHot(Op, name="one_hot", family="indexing"):
             ("empty", 4, (0,)), ("odd", 33, (65,)),
         ):  # fmt: skip
             tags = {"empty"} if name == "empty" else set()
-            yield Case(cls(classes=classes), (make.ints(0, classes, *shape),), name, frozenset(tags))
+            yield Case(
+                cls(classes=classes), (make.ints(0, classes, *shape),), name, frozenset(tags)
+            )
         yield Case(cls(classes=3), (ids([2, 2, 0, 2]),), "repeated")
         byte = Operand(np.array([2, 0], np.uint8))
         yield Case(cls(classes=3), (byte,), "uint8-indices")

@@ -134,8 +134,11 @@ class Op(metaclass=OpMeta):
         """Gradients of the inputs from those of the differentiable outputs (never None)."""
         raise NotImplementedError
 
-    def view(self, layout: Layout) -> tuple[Layout, int] | None:
-        """Views only: the new layout and the offset in elements, None if only a copy will do."""
+    def view(self, layout: Layout) -> tuple[Layout, int] | list[tuple[Layout, int]] | None:
+        """Views only: the new layout and the offset in elements, None if only a copy will do.
+
+        A list of them for an op with several outputs.
+        """
         raise NotImplementedError
 
     def cost(self, *specs: Any, **_: Any) -> Cost:

@@ -1,7 +1,7 @@
 """Reductions: sum, mean, prod, var, logsumexp, any, all. Largest and smallest are in `extrema`.
 
-`axis` is None (all), a number or several; `keepdims` keeps them with size 1 (Array API). float16 and
-bfloat16 accumulate in float32.
+`axis` is None (all), a number or several; `keepdims` keeps them with size 1 (Array API). float16
+and bfloat16 accumulate in float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from groundup.layout import Spec
 from groundup.ops.accuracy import COMPOSED, CONTRACTION, EXACT
 from groundup.ops.op import Cost, Ctx
 from groundup.ops.reduction_base import (
-    NUMBERS, Reduction, accumulated, as_axes, need_float, wide,
+    NUMBERS,
+    Reduction,
+    accumulated,
+    as_axes,
+    need_float,
+    wide,
 )  # fmt: skip
 from groundup.ops.samples import BadCase, Case, Make, Operand, ViewOf
 from groundup.ops.scan import products_of_others
@@ -175,7 +180,9 @@ class Var(Reduction, name="var", family="reduction"):
         yield Case(cls(axes=(1,)), (shifted,), "far-mean", frozenset({"extreme"}))
         yield Case(cls(axes=(0,)), (make.normal(0, 3),), "empty", frozenset({"empty", "nan"}))
         one = make.normal(1, 3)
-        yield Case(cls(axes=(0,), correction=1), (one,), "no-freedom", frozenset({"nan", "special"}))
+        yield Case(
+            cls(axes=(0,), correction=1), (one,), "no-freedom", frozenset({"nan", "special"})
+        )
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -278,22 +285,22 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean; NaN for nothing. Raises ShapeError, DTypeError (x must be floating)."""
+    """The arithmetic mean; NaN for nothing. Raises ShapeError, DTypeError (not floating)."""
     return Mean(axes=as_axes(axis), keepdims=keepdims)(x)
 
 
 def prod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The product over `axis`; 1 for nothing. bool and 8-bit integers give int32. Raises ShapeError."""
+    """The product over `axis`; 1 for nothing. dtypes as for sum. Raises ShapeError."""
     return Prod(axes=as_axes(axis), keepdims=keepdims)(x)
 
 
 def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
-    """The variance, divided by count - correction. Raises ShapeError, DTypeError (x must be floating)."""
+    """sum((x - mean)^2) / (count - correction). Raises ShapeError, DTypeError (not floating)."""
     return Var(axes=as_axes(axis), keepdims=keepdims, correction=correction)(x)
 
 
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) without overflow. Raises ShapeError, DTypeError (x must be floating)."""
+    """log(sum(exp(x))) without overflow. Raises ShapeError, DTypeError (not floating)."""
     return LogSumExp(axes=as_axes(axis), keepdims=keepdims)(x)
 
 

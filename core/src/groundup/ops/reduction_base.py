@@ -1,4 +1,4 @@
-"""What reductions share: the axes they drop, their shape rule, samples with the edge cases, refusals."""
+"""What reductions share: the axes they drop, their shape rule, samples, refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _CASES: tuple[_Case, ...] = (
     ("tall", (1025, 3), (0,)), ("empty-kept", (0, 3), (1,)),
 )  # fmt: skip
 _VIEWS: tuple[tuple[str, ViewOf], ...] = (
-    ("transposed", lambda x: x.mT), ("sliced", lambda x: x[1:5, ::2]), ("flipped", lambda x: x[::-1]),
+    ("transposed", lambda x: x.mT), ("sliced", lambda x: x[1:5, ::2]),
+    ("flipped", lambda x: x[::-1]),
 )  # fmt: skip
 
 
@@ -114,7 +115,9 @@ def wide(x: Tensor) -> Tensor:
 def need_float(op: str, x: Spec) -> Spec:
     """`x`, or DTypeError unless it holds floats."""
     if not x.dtype.is_floating:
-        raise DTypeError(f"{op}: x must be floating point, got {x}", hint="use x.astype(groundup.float32)")
+        raise DTypeError(
+            f"{op}: x must be floating point, got {x}", hint="use x.astype(groundup.float32)"
+        )
     return x
 
 

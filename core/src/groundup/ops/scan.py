@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CumSum(Op, name="cumsum", family="reduction"):
-    """Element i along `axis` is the sum of elements 0 to i. Integers wrap; bool and int8 give int32.
+    """Element i along `axis` is the sum of elements 0 to i. Integers wrap; dtypes as for sum.
 
     float16 and bfloat16 accumulate in float32. (Array API `cumulative_sum`, PyTorch `cumsum`.)
     """

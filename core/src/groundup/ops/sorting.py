@@ -24,7 +24,7 @@ Pair = tuple[Spec, Spec]
 
 
 class Ordering(Op):
-    """What sort and topk share: two outputs, and the gradient that goes back to where values came from."""
+    """What sort and topk share: two outputs; the gradient goes to where the values came from."""
 
     axis: int = -1
     outputs = ("values", "indices")
@@ -98,7 +98,9 @@ class TopK(Ordering, name="topk", family="indexing"):
         need_number("topk", x, "use x.astype(groundup.int32)")
         axis = normalize_axis(self.axis, x.rank, "topk")
         if not 0 <= self.k <= x.shape[axis]:
-            raise ShapeError(f"topk: k is {self.k}, but axis {axis} of x {x} has size {x.shape[axis]}")
+            raise ShapeError(
+                f"topk: k is {self.k}, but axis {axis} of x {x} has size {x.shape[axis]}"
+            )
         shape = (*x.shape[:axis], self.k, *x.shape[axis + 1 :])
         return Spec(shape, x.dtype), Spec(shape, dt.int32)
 
@@ -159,7 +161,9 @@ def _samples(make: Make) -> Iterator[tuple[str, int, Operand, frozenset[str]]]:
     yield "ties", 1, make.values([[2, 1, 2, 1], [0, 0, 0, 0], [3, 1, 1, 3]]), frozenset({"tie"})
     if make.dtype.is_floating:
         nan, inf = np.nan, np.inf
-        rows = make.values([[nan, 1, nan, -inf, inf], [0.0, -0.0, 0.0, -0.0, 1], [-inf, inf, 2, inf, nan]])
+        rows = make.values(
+            [[nan, 1, nan, -inf, inf], [0.0, -0.0, 0.0, -0.0, 1], [-inf, inf, 2, inf, nan]]
+        )
         yield "special", 1, rows, frozenset({"nan", "tie", "special"})
     else:
         yield "limits", 0, make.values([5, -(2**31), 2**31 - 1, 0]), plain

@@ -15,9 +15,9 @@ from groundup.optim.optimizer import Batch, Optimizer
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
 
-    p = p - lr * weight_decay * p, then p = p - lr * m / (sqrt(v) + eps), with m and v the running means
-    of g and g^2 (weights `betas`), corrected for their start at 0. Raises ConfigError for settings out of
-    range.
+    p = p - lr * weight_decay * p, then p = p - lr * m / (sqrt(v) + eps), with m and v the running
+    means of g and g^2 (weights `betas`), corrected for their start at 0. Raises ConfigError for
+    settings out of range.
     """
 
     slots = ("exp_avg", "exp_avg_sq")

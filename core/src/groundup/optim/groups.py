@@ -19,8 +19,8 @@ Params: TypeAlias = "Iterable[Tensor] | Iterable[Mapping[str, Any]]"
 class ParamGroup:
     """Used like PyTorch's dictionaries: group["params"], group["lr"] = 1e-3, group["weight_decay"].
 
-    The learning rate also lives on the device as a rank 0 tensor that keeps its place, so that a recorded
-    program sees each change. Raises ConfigError for unknown or impossible settings.
+    The learning rate also lives on the device as a rank 0 tensor that keeps its place, so that a
+    recorded program sees each change. Raises ConfigError for unknown or impossible settings.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, options: Mapping[str, Any]) -> None:
@@ -78,8 +78,8 @@ class ParamGroup:
 def make_groups(params: Params, defaults: Mapping[str, Any]) -> list[ParamGroup]:
     """Groups from tensors, or from dictionaries with "params" and their own settings.
 
-    Raises ConfigError for no parameters, a tensor given twice, or what is not a leaf that requires a
-    gradient.
+    Raises ConfigError for no parameters, a tensor given twice, or what is not a leaf that requires
+    a gradient.
     """
     items: list[Any] = [params] if isinstance(params, Tensor) else list(params)
     given = items if items and isinstance(items[0], Mapping) else [{"params": items}]

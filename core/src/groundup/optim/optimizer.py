@@ -40,9 +40,9 @@ class Batch:
 class Optimizer:
     """Base class. A subclass names its state tensors in `slots` and updates a `Batch` in `_update`.
 
-    A parameter without a gradient is left alone, and its step count stays: bias corrections then agree
-    with PyTorch's. Gradients of several backward passes add up in `.grad` until `zero_grad`, so gradient
-    accumulation needs nothing but dividing the losses.
+    A parameter without a gradient is left alone, and its step count stays: bias corrections then
+    agree with PyTorch's. Gradients of several backward passes add up in `.grad` until `zero_grad`,
+    so gradient accumulation needs nothing but dividing the losses.
     """
 
     slots: ClassVar[Sequence[str]] = ()
@@ -57,8 +57,8 @@ class Optimizer:
     def step(self, grad_scale: Tensor | None = None) -> None:
         """Update every parameter that has a gradient, in place; nothing is read back.
 
-        `grad_scale`, rank 0 float32 on the device, multiplies the gradients first: `nn.clip_factor` and
-        loss scaling then cost no pass of their own. `.grad` stays as it is.
+        `grad_scale`, rank 0 float32 on the device, multiplies the gradients first: `nn.clip_factor`
+        and loss scaling then cost no pass of their own. `.grad` stays as it is.
         """
         with Setting(grad=False):
             for group in self.param_groups:
@@ -94,8 +94,8 @@ class Optimizer:
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors that a run must save: "lr.<group>", "<parameter>.step", "<parameter>.<slot>".
 
-        Parameters are numbered through all groups. The tensors share memory with the optimizer; other
-        settings come from the constructor.
+        Parameters are numbered through all groups. The tensors share memory with the optimizer;
+        other settings come from the constructor.
         """
         first = self._parameters()[0].device
         found = {f"lr.{i}": g.lr_tensor(first) for i, g in enumerate(self.param_groups)}
@@ -107,19 +107,22 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Stored]) -> None:
         """Continue from `state_dict()`, as tensors or NumPy arrays.
 
-        Raises CheckpointError for names or shapes of another optimizer, and then nothing has changed.
+        Raises CheckpointError for names or shapes of another optimizer, and then nothing has
+        changed.
         """
         self._check(state)
         rates = [_number(state[f"lr.{i}"]) for i in range(len(self.param_groups))]
         loaded = {}
-        steps: dict[float, Tensor] = {}  # parameters that stepped together share their count again
+        # Parameters of one group that stepped together share their count again.
+        steps: dict[tuple[int, float], Tensor] = {}
         for i, parameter in enumerate(self._parameters()):
             if f"{i}.{_STEP}" not in state:
                 continue
             count = _number(state[f"{i}.{_STEP}"])
-            if count not in steps:
-                steps[count] = from_numpy(np.array(count, np.float32), parameter.device)
-            own: State = {_STEP: steps[count]}
+            key = (id(self._options(i)), count)
+            if key not in steps:
+                steps[key] = from_numpy(np.array(count, np.float32), parameter.device)
+            own: State = {_STEP: steps[key]}
             for name in self._slots(self._options(i)):
                 own[name] = _blank_state(parameter)
                 write(own[name], state[f"{i}.{name}"])

@@ -18,12 +18,12 @@ from groundup.tensor import Tensor
 class GradScaler:
     """Multiplies the loss, so that small float16 gradients do not vanish, and divides them again.
 
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)      # skipped if a gradient is NaN or infinite
-        scaler.update()             # halves the scale then, doubles it after `growth_interval` good steps
+        scaler.scale(loss).backward() scaler.step(optimizer)      # skipped if a gradient is NaN or
+        infinite scaler.update()             # halves the scale then, doubles it after
+        `growth_interval` good steps
 
-    Call `unscale_(optimizer)` before clipping. Each step reads one number back from the device: whether
-    the gradients are finite. bfloat16 has float32's range and needs no scaling.
+    Call `unscale_(optimizer)` before clipping. Each step reads one number back from the device:
+    whether the gradients are finite. bfloat16 has float32's range and needs no scaling.
     """
 
     def __init__(
@@ -33,13 +33,19 @@ class GradScaler:
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
     ) -> None:
-        if not (init_scale > 0 and growth_factor >= 1 and 0 < backoff_factor <= 1 <= growth_interval):
-            raise ConfigError("GradScaler: scale > 0, growth >= 1, backoff in (0, 1], interval >= 1")
+        if not (
+            init_scale > 0 and growth_factor >= 1 and 0 < backoff_factor <= 1 <= growth_interval
+        ):
+            raise ConfigError(
+                "GradScaler: scale > 0, growth >= 1, backoff in (0, 1], interval >= 1"
+            )
         self.growth_factor, self.backoff_factor = growth_factor, backoff_factor
         self.growth_interval = growth_interval
         self._scale = float(init_scale)
         self._good_steps = 0
-        self._finite: dict[Optimizer, bool] = {}  # of this iteration: the optimizers that were unscaled
+        self._finite: dict[
+            Optimizer, bool
+        ] = {}  # of this iteration: the optimizers that were unscaled
         self._stepped: set[Optimizer] = set()
 
     def get_scale(self) -> float:
@@ -108,7 +114,9 @@ class GradScaler:
 
 def _all_finite(optimizer: Optimizer) -> bool:
     """One reduction over all gradients, and one number read back."""
-    grads = [p.grad.detach() for g in optimizer.param_groups for p in g.params if p.grad is not None]
+    grads = [
+        p.grad.detach() for g in optimizer.param_groups for p in g.params if p.grad is not None
+    ]
     return not grads or bool(np.isfinite(ops.global_norm(*grads).item()))
 
 

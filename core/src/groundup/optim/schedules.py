@@ -1,7 +1,7 @@
 """Learning rate schedules: pure functions from a step to a factor, and LRScheduler that applies them.
 
-    schedule = sequential([warmup(100), cosine(900, floor=0.1)], [100])
-    scheduler = LRScheduler(optimizer, schedule)
+schedule = sequential([warmup(100), cosine(900, floor=0.1)], [100])
+scheduler = LRScheduler(optimizer, schedule)
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def sequential(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Sche
 class LRScheduler:
     """Sets each group's learning rate to its initial one times the schedule's factor.
 
-    The factor of step 0 applies at once; call `step` after each `optimizer.step`. Several schedules are
-    for one group each. Raises ConfigError if their number is another.
+    The factor of step 0 applies at once; call `step` after each `optimizer.step`. Several schedules
+    are for one group each. Raises ConfigError if their number is another.
     """
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule | Sequence[Schedule]) -> None:
@@ -107,7 +107,9 @@ class LRScheduler:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"LRScheduler: no valid state: {error!r}") from None
         if len(rates) != len(self.base_lrs):
-            raise CheckpointError(f"LRScheduler: {len(rates)} rates for {len(self.base_lrs)} groups")
+            raise CheckpointError(
+                f"LRScheduler: {len(rates)} rates for {len(self.base_lrs)} groups"
+            )
         self.last_step, self.base_lrs = step, rates
         self._apply()
 

@@ -15,8 +15,8 @@ from groundup.optim.optimizer import Batch, Optimizer
 class SGD(Optimizer):
     """p = p - lr * g, with momentum p = p - lr * b where b = momentum * b + (1 - dampening) * g.
 
-    g contains weight_decay * p. As PyTorch's; see `groundup.ops.optimizer_ops.Sgd`. Raises ConfigError
-    for settings out of range.
+    g contains weight_decay * p. As PyTorch's; see `groundup.ops.optimizer_ops.Sgd`. Raises
+    ConfigError for settings out of range.
     """
 
     def __init__(

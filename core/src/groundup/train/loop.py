@@ -72,6 +72,7 @@ def train(session: Session, folder: RunFolder, interrupt: Interrupt, shown: Prog
             line: dict[str, Any] = {"step": session.step, "loss": loss}
             if evaluated:
                 line |= _evaluate(session, folder)
+                shown.say(_summary(session, line.get("val_loss")))
             line |= {"lr": session.learning_rate, "grad_norm": norm, "tokens_per_second": speed}
             folder.append_metrics(line)
             shown.show(line)
@@ -129,9 +130,11 @@ def start_line(session: Session) -> str:
     return " | ".join(parts)
 
 
-def losses(session: Session, val_loss: float) -> str:
+def _summary(session: Session, val_loss: float | None) -> str:
     """A validation loss per token and, where the text's bytes are known, in bits per byte."""
-    text = f"{val_loss:.4f} per token"
+    if val_loss is None:
+        return f"step {session.step}: saved; there is no validation data"
+    text = f"step {session.step}: validation loss {val_loss:.4f} per token"
     length = session.dataset.bytes_per_token
     return f"{text}, {val_loss / math.log(2) / length:.3f} bits per byte" if length else text
 

@@ -29,7 +29,8 @@ def pad(op: Any, x: Array, out: Array) -> None:
     steps = [gap + 1 for gap in op.gaps(x.ndim)]
     sizes = zip(op.before, x.shape, steps, strict=True)
     ends = [low + max((n - 1) * step + 1, 0) for low, n, step in sizes]
-    np.copyto(out[(*map(slice, op.before, ends, steps), ...)], x)
+    places: list[Any] = list(map(slice, op.before, ends, steps))
+    out[(*places, ...)] = x
 
 
 def _borders(op: Any, x: Array, out: Array) -> None:

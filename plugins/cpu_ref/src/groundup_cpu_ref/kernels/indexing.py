@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from groundup.ops.op import Op
 from groundup_cpu_ref.native import Array, native
 from groundup_cpu_ref.threads import parallel
 
-_GRAIN = 65536  # elements that are worth a thread
+_GRAIN: Final = (
+    65536  # elements that are worth a thread; as floats, they fit the second-level cache
+)
 
 
 @native("take", params=("axis",), exact=True)
@@ -30,7 +33,13 @@ def gather(op: Any, x: Array, indices: Array, out: Array) -> None:
     if rows is not None:
         _take(x, rows, axis, out)
         return
-    np.take(x.reshape(-1), _places(indices, axis, x.shape), out=out, mode="clip")
+
+    def some(part: slice) -> None:
+        lines = x[part]
+        places = _places(indices[part], axis, lines.shape)
+        np.take(lines.reshape(-1), places, out=out[part], mode="clip")
+
+    _in_blocks(some, indices, axis)
 
 
 @native("scatter_add", params=("axis",), in_place=True)
@@ -45,8 +54,13 @@ def scatter_add(op: Any, x: Array, indices: Array, source: Array, out: Array) ->
     target = out[_window(source.shape, axis)]
     if rows is not None and source.ndim > 1:
         _add_rows(np.moveaxis(target, axis, 0), rows, np.moveaxis(source, axis, 0))
-    else:
-        _add_elements(target, _places(indices, axis, target.shape), source)
+        return
+
+    def some(part: slice) -> None:
+        places = _places(indices[part], axis, target[part].shape)
+        _add_elements(target[part], places, source[part])
+
+    _in_blocks(some, indices, axis)
 
 
 @native("dynamic_update_slice", in_place=True, exact=True)
@@ -55,8 +69,8 @@ def dynamic_update_slice(op: Op, x: Array, update: Array, starts: Array, out: Ar
         np.copyto(out, x)
     sizes = zip(starts.tolist(), x.shape, update.shape, strict=True)
     places = [min(max(start, 0), large - small) for start, large, small in sizes]
-    window = (slice(at, at + n) for at, n in zip(places, update.shape, strict=True))
-    np.copyto(out[(*window, ...)], update)
+    window: list[Any] = [slice(at, at + n) for at, n in zip(places, update.shape, strict=True)]
+    out[(*window, ...)] = update
 
 
 @native("one_hot", params=("classes",), exact=True)
@@ -70,16 +84,21 @@ def one_hot(op: Any, indices: Array, out: Array) -> None:
 
 @native("tril", params=("diagonal",), exact=True)
 def tril(op: Any, x: Array, out: Array) -> None:
-    lower = np.tri(*x.shape[-2:], k=op.diagonal, dtype=np.bool_)
+    lower = _lower(x, op.diagonal)
     out.fill(0)
     np.copyto(out, x, where=lower)
 
 
 @native("triu", params=("diagonal",), exact=True)
 def triu(op: Any, x: Array, out: Array) -> None:
-    below = np.tri(*x.shape[-2:], k=op.diagonal - 1, dtype=np.bool_)
+    below = _lower(x, op.diagonal - 1)
     np.copyto(out, x)
     np.copyto(out, False, where=below)  # False is zero in every dtype
+
+
+def _lower(x: Array, diagonal: int) -> Array:
+    rows, columns = x.shape[-2:]
+    return np.tri(rows, columns, diagonal, np.dtype(np.bool_))
 
 
 def _refuse_outside(name: str, indices: Array, axis: int, size: int) -> None:
@@ -95,9 +114,10 @@ def _refuse_outside(name: str, indices: Array, axis: int, size: int) -> None:
 
 
 def _take(x: Array, indices: Array, axis: int, out: Array) -> None:
-    """NumPy's take copies whole rows, and in threads, but first all of an x that is not row-major."""
+    """NumPy's take copies whole rows, but of an x that is not row-major it first copies all."""
     if not x.flags.c_contiguous:
-        out[...] = x[(*[slice(None)] * axis, indices)]
+        before: list[Any] = [slice(None)] * axis
+        out[...] = x[(*before, indices)]
     elif axis == 0 and indices.size > 1:
         flat, into = indices.reshape(-1), out.reshape(indices.size, *x.shape[1:])
 
@@ -123,19 +143,33 @@ def _window(shape: tuple[int, ...], axis: int) -> tuple[slice, ...]:
     return tuple(slice(None) if a == axis else slice(0, size) for a, size in enumerate(shape))
 
 
+def _in_blocks(some: Callable[[slice], None], indices: Array, axis: int) -> None:
+    """`some(part of the first axis)` in threads and in cache, or of all if indices run along it."""
+    if axis == 0 or not indices.size:
+        some(slice(None))
+        return
+    step = max(1, _GRAIN // indices[0].size)
+
+    def work(start: int, stop: int) -> None:
+        for low in range(start, stop, step):
+            some(slice(low, min(low + step, stop)))
+
+    parallel(work, indices.shape[0], step)
+
+
 def _places(indices: Array, axis: int, shape: tuple[int, ...]) -> Array:
     """Per index its element's number in a row-major array of `shape`."""
     places = np.zeros(indices.shape, np.intp)
     step = 1
     for a in range(len(shape) - 1, -1, -1):
         own = np.arange(indices.shape[a]).reshape(-1, *[1] * (len(shape) - a - 1))
-        places += (indices if a == axis else own) * step
+        places += np.multiply(indices if a == axis else own, step, dtype=np.intp)
         step *= shape[a]
     return places
 
 
 def _add_rows(target: Array, rows: Array, source: Array) -> None:
-    """target[rows[i]] += source[i]. Rows of one target are added in pairs, then pairs of pairs, ..."""
+    """target[rows[i]] += source[i]. Rows for one target are added in pairs, then pairs of pairs."""
     order = np.argsort(rows, kind="stable")
     rows = rows[order]
     sums = np.take(source, order, axis=0)

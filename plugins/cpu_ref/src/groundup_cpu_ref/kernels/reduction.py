@@ -1,8 +1,8 @@
 """Reductions by NumPy, in threads.
 
-NumPy sums pairwise only along the axis that is contiguous in memory; along others it adds row by row, and
-the rounding errors of thousands of rows add up. So floats are summed one axis at a time, long slow axes in
-blocks of `_RUN` rows.
+NumPy sums pairwise only along the axis that is contiguous in memory; along others it adds row by
+row, and the rounding errors of thousands of rows add up. So floats are summed one axis at a time,
+long slow axes in runs of `_RUN` rows.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from groundup.shapes import normalize_axes
 from groundup_cpu_ref.native import Array, native
 from groundup_cpu_ref.threads import THREADS, parallel
 
-Reduce: TypeAlias = Callable[[Array, Array], None]  # the axes of x that out lacks, its last, into out
+Reduce: TypeAlias = Callable[
+    [Array, Array], None
+]  # the axes of x that out lacks, its last, into out
 
 _RUN: Final = 128  # rows that are added one after the other
-_GRAIN: Final = 65536  # elements that are worth a thread; as floats, they fit the second-level cache
+_GRAIN: Final = (
+    65536  # elements that are worth a thread; as floats, they fit the second-level cache
+)
 
 
 @native("sum", params=("axes", "keepdims"))
@@ -206,17 +210,18 @@ def _split(reduce: Reduce, x: Array, out: Array) -> None:
 
 
 def _pieces(reduce: Reduce, x: Array, out: Array, axis: int) -> None:
-    """Reduce `THREADS` pieces of one dropped axis, then their results."""
+    """Reduce one piece of a dropped axis per thread, then their results."""
     lead = (slice(None),) * axis
     size = x.shape[axis]
-    bounds = [size * i // THREADS for i in range(THREADS + 1)]
-    partial = np.empty((*out.shape, THREADS), out.dtype)
+    pieces = min(THREADS, size)
+    bounds = [size * i // pieces for i in range(pieces + 1)]
+    partial = np.empty((*out.shape, pieces), out.dtype)
 
     def piece(start: int, stop: int) -> None:
         for i in range(start, stop):
             reduce(x[(*lead, slice(bounds[i], bounds[i + 1]))], partial[..., i])
 
-    parallel(piece, THREADS, 1)
+    parallel(piece, pieces, 1)
     reduce(partial, out)
 
 
@@ -254,5 +259,3 @@ def _locate(find: Callable[..., Any], op: Any, x: Array, out: Array) -> None:
         places[part] = find(x[part], axis=axis, keepdims=True)
 
     _over(split, x.shape[split], x, block)
-
-

@@ -38,9 +38,10 @@ def topk(op: Any, x: Array, values: Array, indices: Array) -> None:
 
 
 def _falling(lines: Array) -> Array:
-    """Stable from large to small: sorted backwards and read backwards, so that ties keep their order."""
-    backwards: Array = np.argsort(lines[..., ::-1], axis=-1, kind="stable")[..., ::-1]
-    return lines.shape[-1] - 1 - backwards
+    """Stable from large to small: sorted backwards and read backwards, ties keep their order."""
+    backwards = np.argsort(lines[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+    order: Array = lines.shape[-1] - 1 - backwards
+    return order
 
 
 def _largest(line: Array, k: int) -> Array:
