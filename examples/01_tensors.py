@@ -46,5 +46,7 @@ point = gu.tensor([-1.0, 1.5])
 for step in range(5001):
     value, slope = rosenbrock(point)
     if step % 1000 == 0:
-        print(f"step {step:5}: f({point[0].item():.3f}, {point[1].item():.3f}) = {value.item():.6f}")
+        print(
+            f"step {step:5}: f({point[0].item():.3f}, {point[1].item():.3f}) = {value.item():.6f}"
+        )
     point = point - 1e-3 * slope

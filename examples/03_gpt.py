@@ -51,7 +51,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, so that positions exchange; an MLP, so that each thinks. Both add to the stream."""
+    """Attention, so that positions exchange; an MLP, so that each thinks. Both add to x."""
 
     def __init__(self, config: Config) -> None:
         self.norm1 = nn.LayerNorm(config.n_embd)

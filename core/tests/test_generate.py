@@ -1,4 +1,4 @@
-"""Sampling and generation: the distribution, seeds, contexts that overflow, pieces of characters."""
+"""Sampling and generation: the distribution, seeds, contexts that overflow, whole characters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +70,9 @@ def test_settings_out_of_range(settings: dict[str, float], text: str) -> None:
         Sampling(**settings)  # type: ignore[arg-type]
 
 
-def ids_of(model: GPT, start: Sequence[int], count: int, seed: int = 0, t: float = 1.0) -> list[int]:
+def ids_of(
+    model: GPT, start: Sequence[int], count: int, seed: int = 0, t: float = 1.0
+) -> list[int]:
     sampling = Sampling(temperature=t)
     return list(generate_ids(model, start, max_new_tokens=count, sampling=sampling, seed=seed))
 

@@ -1,4 +1,4 @@
-"""Layers against PyTorch: same weights by name, same outputs, gradients and five optimizer steps."""
+"""Layers against PyTorch: same weights by name, outputs, gradients and five optimizer steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def data(*shape: int, seed: int = 0) -> Array:
 
 
 def copy_weights(ours: nn.Module, theirs: Any) -> None:
-    """PyTorch's weights into ours, by its names; batch norms get statistics that are not 0 and 1."""
+    """PyTorch's weights into ours, by name; batch norms get statistics that are not 0 and 1."""
     torch = pytest.importorskip("torch")
     with torch.no_grad():
         for i, (name, tensor) in enumerate(theirs.state_dict().items()):
@@ -170,8 +170,12 @@ def test_batch_norm_refuses_what_has_no_statistics() -> None:
         nn.BatchNorm1d(3)(gu.ones(1, 3))
     with pytest.raises(ShapeError, match="3 channels on axis 1 and rank 4"):
         nn.BatchNorm2d(3)(gu.ones(2, 3, 4))
-    layer = nn.BatchNorm1d(3).eval()
-    assert layer(gu.ones(1, 3)).shape == (1, 3)
+    layer = nn.BatchNorm1d(3)
+    with pytest.raises(gu.errors.GroundupError):
+        layer(gu.ones(4, 3, dtype="int32"))
+    assert layer.num_batches_tracked.item() == 0
+    assert layer.running_mean.tolist() == [0.0] * 3
+    assert layer.eval()(gu.ones(1, 3)).shape == (1, 3)
 
 
 def test_recurrent_states_go_in_and_out() -> None:
@@ -204,7 +208,7 @@ def test_recurrent_refusals() -> None:
         layer(gu.ones(0, 2, 4))
     with pytest.raises(ShapeError, match=r"initial state must be \(1, 2, 3\)"):
         nn.GRU(4, 3)(gu.ones(5, 2, 4), gu.ones(1, 3, 3))
-    with pytest.raises(ConfigError, match="needs layers and a width"):
+    with pytest.raises(ConfigError, match="at least one layer"):
         nn.GRU(4, 3, num_layers=0)
 
 

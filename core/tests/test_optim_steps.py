@@ -188,6 +188,43 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(name: str) -> None:
         np.testing.assert_array_equal(got, wanted)
 
 
+def test_a_failed_step_changes_nothing() -> None:
+    params = leaves()
+    optimizer = optim.AdamW(params)
+    set_grads(params, 0)
+    optimizer.step()
+    before = [host(params), {k: t.numpy() for k, t in optimizer.state_dict().items()}]
+    params[1].grad = gu.ones(3, dtype="float16")
+    with pytest.raises(gu.errors.GroundupError, match=r"parameter 1 is .*its gradient"):
+        optimizer.step()
+    for got, wanted in zip(host(params), before[0], strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    for key, tensor in optimizer.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), before[1][key])
+
+
+def test_parameters_may_be_frozen_moved_or_given_momentum_later() -> None:
+    a, b = gu.ones(2).requires_grad_(), gu.ones(2).requires_grad_()
+    optimizer = optim.SGD([{"params": [a, b]}, {"params": []}], lr=0.5)
+    assert set(optimizer.state_dict()) == {"lr.0", "lr.1"}
+    b.requires_grad_(False)
+    a.grad = gu.ones(2)
+    optimizer.step()
+    optimizer.zero_grad()
+    assert b.tolist() == [1.0, 1.0]
+    optimizer.param_groups[0]["momentum"] = 0.5
+    for _ in range(2):
+        a.grad = gu.ones(2)
+        optimizer.step()
+    assert a.detach().tolist() == [0.5 - 0.5 * 1.0 - 0.5 * 1.5] * 2
+    model = nn.Linear(2, 1)
+    later = optim.AdamW(model.parameters())
+    model.to("float64")
+    model(gu.ones(1, 2, dtype="float64")).sum().backward()
+    later.step()
+    assert later.state[model.weight]["exp_avg"].dtype is gu.dtypes.float64
+
+
 def test_states_of_another_optimizer_are_refused() -> None:
     params = leaves()
     optimizer = optim.AdamW(params)
@@ -218,12 +255,12 @@ def test_states_of_another_optimizer_are_refused() -> None:
         (lambda p: optim.SGD([gu.ones(2)]), "not a leaf that requires a gradient"),
         (lambda p: optim.SGD([p * 2]), "not a leaf"),
         (lambda p: optim.SGD(["w"]), "is a str, not a tensor"),
-        (lambda p: optim.SGD([{"params": [p], "momentm": 1}]), "unknown setting 'momentm'.*momentum"),
+        (lambda p: optim.SGD([{"params": [p], "momentm": 1}]), "unknown .*'momentm'.*momentum"),
         (lambda p: optim.SGD([p], lr=-1.0), "lr must not be negative"),
         (lambda p: optim.SGD([p], lr=float("nan")), "lr must not be negative"),
         (lambda p: optim.SGD([p], momentum=-0.1), "momentum and weight_decay"),
         (lambda p: optim.SGD([p], nesterov=True), "nesterov needs momentum"),
-        (lambda p: optim.Adam([p], betas=(0.9, 1.0)), r"Adam: betas must be two numbers in \[0, 1\)"),
+        (lambda p: optim.Adam([p], betas=(0.9, 1.0)), "Adam: betas must be two numbers"),
         (lambda p: optim.AdamW([{"params": [p], "eps": -1}]), "AdamW: eps must not be negative"),
     ],
 )  # fmt: skip

@@ -86,7 +86,7 @@ def test_bad_toml(tmp_path: Path, text: bytes, error: str) -> None:
     path.write_bytes(text)
     with pytest.raises(ConfigError, match=error):
         read_toml(path)
-    with pytest.raises(ConfigError, match="cannot read .*No such file"):
+    with pytest.raises(ConfigError, match=r"cannot read .*No such file"):
         read_toml(tmp_path / "nowhere.toml")
 
 
@@ -94,7 +94,7 @@ def test_bad_toml(tmp_path: Path, text: bytes, error: str) -> None:
 def test_a_record_gives_the_settings_back(name: str) -> None:
     config = preset(name).changed({"data": [Path("/a/b.txt")]})
     assert from_record(json.loads(json.dumps(config.record())), "config.json") == config
-    with pytest.raises(CheckpointError, match="x.json holds no settings of a run: unknown"):
+    with pytest.raises(CheckpointError, match=r"x\.json holds no settings of a run: unknown"):
         from_record({"depth": 3}, "x.json")
 
 

@@ -76,7 +76,7 @@ def test_token_files(tmp_path: Path) -> None:
     assert (len(data.train), len(data.val), data.vocab_size) == (900, 100, 50)
     assert data.tokenizer is None
     assert data.bytes_per_token is None
-    with pytest.raises(DataError, match="token id 40 at position 40 .* --vocab-size"):
+    with pytest.raises(DataError, match=r"token id 40 at position 40 .* --vocab-size"):
         load_dataset(TrainConfig(data=(path,), vocab_size=40))
     with pytest.raises(DataError, match="must be the only data file"):
         load_dataset(TrainConfig(data=(path, path), vocab_size=50))
@@ -113,14 +113,12 @@ def test_a_folder_that_is_taken(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is not empty \(choose another --out\)"):
         RunFolder(tmp_path).check_free()
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="holds a run already .continue it with --resume"):
+    with pytest.raises(ConfigError, match=r"holds a run already \(continue it with --resume"):
         RunFolder(tmp_path).check_free()
     with pytest.raises(ConfigError, match=r"notes.txt is a file"):
         RunFolder(tmp_path / "notes.txt").check_free()
-    with pytest.raises((ConfigError, CheckpointError), match=r"notes.txt"):
-        folder = RunFolder(tmp_path / "notes.txt" / "run")
-        folder.check_free()
-        folder.create()
+    with pytest.raises(CheckpointError, match=r"cannot make .*: Not a directory"):
+        RunFolder(tmp_path / "notes.txt" / "run").create()
 
 
 def test_metrics_are_truncated_to_the_resumed_step(tmp_path: Path) -> None:

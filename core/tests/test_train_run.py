@@ -1,4 +1,4 @@
-"""Whole runs, with a model of a few hundred parameters: files, metrics, resuming, interrupts, failures."""
+"""Whole runs of a very small model: files, metrics, resuming, interrupts, failures."""
 
 import json
 import math
@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from groundup import optim
 from groundup.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from groundup.generate import Sampling, TextModel
 from groundup.models.checkpoint import hf_weights
@@ -169,7 +171,9 @@ def test_without_validation_samples_or_tokenizer(config: TrainConfig) -> None:
     assert not (config.out / "samples.txt").exists()
 
 
-def test_only_the_best_weights_are_kept(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_best_weights_are_kept(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Validation gets worse: model.safetensors stays at step 5, the state moves on to step 12."""
     worse = iter([2.0, 3.0, 4.0])
     monkeypatch.setattr(Session, "validate", lambda self: next(worse))
@@ -181,6 +185,25 @@ def test_only_the_best_weights_are_kept(config: TrainConfig, monkeypatch: pytest
     name = "h.0.mlp.c_fc.weight"
     np.testing.assert_array_equal(kept[name], weights(best.out)[f"model.{name}"])
     assert not np.array_equal(kept[name], weights(config.out)[f"model.{name}"])
+
+
+def test_changes_on_resuming_last(config: TrainConfig) -> None:
+    loop.run(config)
+    assert config.out is not None
+    loop.run(resumed_config(config.out, {"max_iters": 14}), resume=True)
+    assert resumed_config(config.out, {}).max_iters == 14
+
+
+def test_a_step_that_overflows_is_skipped(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss scale beyond float16's range: the first steps are left out, their norm is null."""
+    monkeypatch.setattr(optim, "GradScaler", partial(optim.GradScaler, init_scale=2.0**24))
+    loop.run(config.changed({"dtype": "float16", "log_interval": 1}))
+    norms = [line["grad_norm"] for line in lines(config.out)]
+    assert norms[0] is None
+    assert norms[-1] is not None
+    assert losses(config.out)[12] < losses(config.out)[1]
 
 
 # ---- refusals ----
@@ -256,36 +279,50 @@ def small_files_only(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk(config: TrainConfig) -> None:
-    assert config.out is not None
-    with small_files_only(20_000), pytest.raises(CheckpointError, match="cannot write .*state.safe"):
-        loop.run(config.changed({"n_embd": 32}))
-    assert not (config.out / "state.safetensors").exists()
-    assert not [path.name for path in config.out.iterdir() if path.name.startswith(".")]
+def test_a_full_disk(config: TrainConfig, tmp_path: Path) -> None:
+    """The state at step 5 holds moments and does not fit: that of step 0 stays, and is enough."""
+    full = config.changed({"out": tmp_path / "full"})
+    assert full.out is not None
+    with (
+        small_files_only(40_000),
+        pytest.raises(CheckpointError, match=r"cannot write .*state\.safe"),
+    ):
+        loop.run(full)
+    assert {path.name for path in full.out.iterdir()} == FILES
+    loop.run(resumed_config(full.out, {}), resume=True)
+    loop.run(config)
+    assert losses(full.out) == losses(config.out)
 
 
 # ---- interrupts ----
 
 
-def test_an_interrupt_saves_and_can_be_resumed(config: TrainConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_and_can_be_resumed(
+    config: TrainConfig, tmp_path: Path, sent: signal.Signals
+) -> None:
     """A real process gets a real Ctrl-C in the middle; what it says and leaves must be right."""
     whole = config.changed({"max_iters": 400, "log_interval": 1, "eval_interval": 1000})
     part = whole.changed({"out": tmp_path / "part"})
-    (tmp_path / "run.json").write_text(json.dumps(part.record()))
+    settings = tmp_path / "run.json"
+    settings.write_text(json.dumps(part.record()))
     code = (
-        "import json, sys; from groundup.train.config import from_record; from groundup.train import loop; "
-        f"sys.exit(loop.run(from_record(json.load(open({str(tmp_path / 'run.json')!r})), 'x')))"
+        "import json, sys; from groundup.train import config, loop; "
+        "sys.exit(loop.run(config.from_record(json.load(open(sys.argv[1])), sys.argv[1])))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("step 3/"):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
             break
     printed, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == 128 + sent, errors
     assert errors == ""
     last = printed.splitlines()[-1]
     assert last.startswith("interrupted and saved at step")

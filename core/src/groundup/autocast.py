@@ -31,7 +31,7 @@ UNTOUCHED_FAMILIES: Final = frozenset({"creation", "optimizer", "random"})
 
 
 class autocast(Intercept):  # noqa: N801 - PyTorch's name
-    """While active, contractions and attention compute in `dtype`; losses, norms and sums in float32.
+    """While active, contractions and attention compute in `dtype`, losses, norms, sums in float32.
 
     Other ops that get different float dtypes take the widest; float64 is left alone. Enclose the
     forward pass; gradients follow by themselves. The innermost one decides, and an instance serves

@@ -1,4 +1,4 @@
-"""What a package that brings an op should check: values, gradient, refusals, and that its kernel runs."""
+"""What a package with an op should check: values, gradient, refusals, whose kernel runs."""
 
 import numpy as np
 import pytest

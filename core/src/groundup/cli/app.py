@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _split(arguments: Sequence[str]) -> list[str]:
-    """`--resume=RUN` as `--resume RUN`: a flag that may stand alone, before the run that it means."""
+    """`--resume=RUN` as `--resume RUN`: a flag that may stand alone, and the run that it means."""
     split = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from groundup.support import OpSupport
 
 
-def backends(
-    *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
-) -> None:
+def backends(*, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
     """List the installed backends: available or why not, and how to fix it.
 
     Parameters
@@ -62,7 +60,9 @@ def _print_problems() -> None:
 
 
 def ops(
-    *, matrix: Annotated[bool, Parameter(negative=())] = False, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
+    *,
+    matrix: Annotated[bool, Parameter(negative=())] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
     """List all ops by family; with --matrix, how each backend runs them.
 

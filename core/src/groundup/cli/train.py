@@ -26,7 +26,9 @@ def _flags() -> Any:
         )
         fields.append((field.name, Annotated[types()[field.name] | None, parameter], None))
     made = dataclasses.make_dataclass("Flags", fields, frozen=True)
-    made.__module__ = __name__  # cyclopts takes what comes from the module `types` for a plain value
+    made.__module__ = (
+        __name__  # cyclopts takes what comes from the module `types` for a plain value
+    )
     made.__doc__ = "The settings that were given as flags."
     return made
 

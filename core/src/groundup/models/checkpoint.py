@@ -67,7 +67,9 @@ def load_gpt(folder: StrPath, device: DeviceLike = None) -> GPT:
     try:
         model.load_state_dict(arrays)
     except CheckpointError as error:
-        raise CheckpointError(f"{Path(folder) / WEIGHTS}: {error.message}", hint=error.hint) from None
+        raise CheckpointError(
+            f"{Path(folder) / WEIGHTS}: {error.message}", hint=error.hint
+        ) from None
     model.eval()
     return model
 
@@ -94,7 +96,9 @@ def gpt_config(record: Mapping[str, Any], path: StrPath) -> GPTConfig:
         raise CheckpointError(f"{path}: this is no GPT-2 ({kind})")
     for name, value in _FIXED.items():
         if record.get(name, value) != value:
-            raise CheckpointError(f"{path}: {name} {record[name]!r} is not supported, only {value!r}")
+            raise CheckpointError(
+                f"{path}: {name} {record[name]!r} is not supported, only {value!r}"
+            )
     missing = [theirs for theirs in _SIZES.values() if type(record.get(theirs)) is not int]
     if missing:
         raise CheckpointError(f"{path}: no size is given for {', '.join(missing)}")

@@ -35,7 +35,9 @@ class GPTConfig:
         if min(sizes) < 1:
             raise ConfigError(f"GPT: sizes must be at least 1, got {self}")
         if self.n_embd % self.n_head:
-            raise ConfigError(f"GPT: n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
+            raise ConfigError(
+                f"GPT: n_embd {self.n_embd} is not a multiple of n_head {self.n_head}"
+            )
 
 
 class KVCache:
@@ -53,7 +55,7 @@ class KVCache:
         self.used = 0
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write `k` and `v` (batch, heads, T, width) behind the rows of `layer`; attend to them all."""
+        """Write `k` and `v` (batch, heads, T, width) behind the rows of `layer`; attend to all."""
         keys, values = self.keys[layer], self.values[layer]
         starts = gu.tensor([0, 0, self.used, 0], dtype=int32, device=q.device)
         for buffer, rows in ((keys, k), (values, v)):
@@ -72,6 +74,7 @@ class CausalSelfAttention(nn.Module):
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        """Mix x (B, T, C) over T; with `cache`, also with what is in it."""
         B, T, C = x.shape
         packed = self.c_attn(x).reshape(B, T, 3, self.n_head, C // self.n_head)
         q, k, v = (part.permute(0, 2, 1, 3) for part in ops.unstack(packed, axis=2))  # (B, H, T, D)
@@ -80,14 +83,13 @@ class CausalSelfAttention(nn.Module):
         else:
             y = cache.attend(layer, q, k, v)
         y = y.permute(0, 2, 1, 3).reshape(B, T, C)
-        return self.resid_dropout(self.c_proj(y))
+        out: Tensor = self.resid_dropout(self.c_proj(y))
+        return out
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         dropout = self.dropout if self.training else 0.0
         state = random.draw(q.device) if dropout else None
-        return ops.scaled_dot_product_attention(
-            q, k, v, causal=True, dropout=dropout, state=state
-        )
+        return ops.scaled_dot_product_attention(q, k, v, causal=True, dropout=dropout, state=state)
 
 
 class MLP(nn.Module):
@@ -99,7 +101,9 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.c_proj(self.c_fc(x).gelu("tanh")))
+        """Each position of x (B, T, C) by itself."""
+        out: Tensor = self.dropout(self.c_proj(self.c_fc(x).gelu("tanh")))
+        return out
 
 
 class Block(nn.Module):
@@ -112,8 +116,10 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        """x (B, T, C) to (B, T, C)."""
         x = x + self.attn(self.ln_1(x), cache, layer)
-        return x + self.mlp(self.ln_2(x))
+        out: Tensor = x + self.mlp(self.ln_2(x))
+        return out
 
 
 class GPT(nn.Module):
@@ -149,7 +155,9 @@ class GPT(nn.Module):
         start = 0 if cache is None else cache.used
         end = start + ids.shape[1]
         if end > self.config.block_size:
-            raise ShapeError(f"GPT: {end} tokens do not fit the context of {self.config.block_size}")
+            raise ShapeError(
+                f"GPT: {end} tokens do not fit the context of {self.config.block_size}"
+            )
         x = self.drop(self.wte(ids) + self.wpe.weight[start:end])
         for layer, block in enumerate(self.h):
             x = block(x, cache, layer)

@@ -15,8 +15,8 @@ from groundup.nn.state import Loaded
 
 __all__ = [
     "GELU", "GRU", "LSTM", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv1d", "Conv2d",
-    "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Embedding", "GroupNorm", "Identity", "LayerNorm",
-    "Linear", "Loaded", "MSELoss", "MaxPool2d", "Module", "ModuleDict", "ModuleList",
-    "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax",
-    "Tanh", "clip_factor", "clip_grad_norm_", "functional", "grad_norm", "init",
+    "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Embedding", "GroupNorm", "Identity",
+    "LayerNorm", "Linear", "Loaded", "MSELoss", "MaxPool2d", "Module", "ModuleDict", "ModuleList",
+    "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid",
+    "Softmax", "Tanh", "clip_factor", "clip_grad_norm_", "functional", "grad_norm", "init",
 ]  # fmt: skip

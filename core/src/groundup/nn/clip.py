@@ -11,10 +11,10 @@ from groundup.tensor import Tensor
 
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
-    """Scale all gradients so that their common 2-norm is at most `max_norm`; returns that norm before.
+    """Scale all gradients so that their common 2-norm is at most `max_norm`; returns the old norm.
 
-    The norm stays on the device (rank 0, float32): nothing waits. A NaN or infinite gradient makes
-    the norm, and then all gradients, NaN. Raises ConfigError for a negative `max_norm`.
+    The norm stays on the device (rank 0, float32): nothing waits. A NaN makes all gradients NaN, an
+    infinity makes finite ones 0: look at the norm. Raises ConfigError for a negative `max_norm`.
     """
     chosen = [p for p in _listed(parameters) if p.grad is not None]
     norm = grad_norm(chosen)
@@ -33,7 +33,7 @@ def grad_norm(parameters: Tensor | Iterable[Tensor]) -> Tensor:
 
 
 def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
-    """min(1, max_norm / (norm + 1e-6)): what `Optimizer.step(grad_scale=...)` takes to clip for free.
+    """min(1, max_norm / (norm + 1e-6)): `Optimizer.step(grad_scale=...)` takes it to clip for free.
 
     Raises ConfigError for a negative `max_norm`.
     """

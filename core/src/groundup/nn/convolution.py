@@ -69,7 +69,7 @@ class Conv(Module):
 
 
 class Conv1d(Conv):
-    """Convolution (correlation) of x (N, in_channels, L) with weight (out, in / groups, kernel)."""
+    """Convolution (correlation) of x (N, in, L) with weight (out, in / groups, kernel)."""
 
     axes = 1
 
@@ -81,7 +81,7 @@ class Conv1d(Conv):
 
 
 class Conv2d(Conv):
-    """Convolution (correlation) of x (N, in_channels, H, W) with weight (out, in / groups, kh, kw)."""
+    """Convolution (correlation) of x (N, in, H, W) with weight (out, in / groups, kh, kw)."""
 
     axes = 2
 
@@ -93,7 +93,7 @@ class Conv2d(Conv):
 
 
 class ConvTranspose2d(Conv):
-    """The transpose (gradient) of Conv2d as a layer: x (N, in, H, W), weight (in, out / groups, kh, kw).
+    """The transpose (gradient) of Conv2d: x (N, in, H, W), weight (in, out / groups, kh, kw).
 
     `output_padding` rows and columns are added at one end of the result, to tell apart the sizes
     that the forward convolution's stride maps to one.

@@ -142,7 +142,7 @@ def fans(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _erfinv(y: Tensor) -> Tensor:
-    """The inverse of erf, to float32's precision: Giles (2010), two polynomials in -log(1 - y^2)."""
+    """The inverse of erf to float32's precision: two polynomials in -log(1 - y^2) (Giles, 2010)."""
     w = -((1 - y) * (1 + y)).log()
     center, tail = w - 2.5, w.sqrt() - 3.0
     return (w < 5).where(_polynomial(center, _CENTER), _polynomial(tail, _TAIL)) * y

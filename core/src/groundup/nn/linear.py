@@ -99,14 +99,14 @@ class Identity(Module):
 
 
 def blank(*shape: int, device: DeviceLike, dtype: DTypeLike) -> Tensor:
-    """A parameter that `reset_parameters` is about to fill. Raises ConfigError for a negative size."""
+    """A parameter that `reset_parameters` will fill. Raises ConfigError for a negative size."""
     if any(size < 0 for size in shape):
         raise ConfigError(f"a layer's sizes must not be negative, got {shape}")
     return creation.empty(shape, dtype=dtype, device=device).requires_grad_()
 
 
 def spread(fan_in: int, *parameters: Tensor | None) -> None:
-    """Fill each uniformly in +-1/sqrt(fan_in): PyTorch's start for linear, conv and recurrent layers."""
+    """Fill each uniformly in +-1/sqrt(fan_in), as PyTorch starts its layers."""
     bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
     for parameter in parameters:
         if parameter is not None:

@@ -66,7 +66,7 @@ class Module:
         return None if known == "module" else known
 
     def register_buffer(self, name: str, tensor: Tensor, persistent: bool = True) -> None:
-        """Keep `tensor` as state that is no parameter: it moves with `to` and, if `persistent`, is saved.
+        """Keep `tensor` as state, no parameter: it moves with `to` and, if `persistent`, is saved.
 
         Raises ConfigError for a name that holds something else.
         """
@@ -226,7 +226,7 @@ class Module:
 
 
 def Parameter(data: Tensor) -> Tensor:  # noqa: N802 - what PyTorch users type
-    """A leaf on `data`'s memory that requires a gradient; as an attribute of a module, its parameter."""
+    """A leaf on `data`'s memory that requires a gradient; assigned to a module, its parameter."""
     return data.detach().requires_grad_()
 
 

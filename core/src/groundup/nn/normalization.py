@@ -32,16 +32,13 @@ class LayerNorm(Module):
         self.normalized_shape, self.eps = _shape(normalized_shape), eps
         self.weight = _ones(self.normalized_shape, device, dtype)
         self.bias: Tensor | None = _zeros(self.normalized_shape, device, dtype) if bias else None
-        if self.bias is None:
-            fixed = creation.zeros(self.normalized_shape, device=device, dtype=dtype)
-            self.register_buffer("_no_bias", fixed, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias: Tensor = self._no_bias if self.bias is None else self.bias
         if len(self.normalized_shape) == 1:
-            return ops.layer_norm(x, self.weight, bias, eps=self.eps)
+            return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)
         rows = _rows(x, self.normalized_shape, "LayerNorm")
-        y = ops.layer_norm(rows, self.weight.flatten(), bias.flatten(), eps=self.eps)
+        bias = None if self.bias is None else self.bias.flatten()
+        y = ops.layer_norm(rows, self.weight.flatten(), bias, eps=self.eps)
         return y.reshape(x.shape)
 
     def extra_repr(self) -> str:
@@ -135,29 +132,30 @@ class BatchNorm(Module):
                 f"{type(self).__name__}: x must have {self.num_features} channels on axis 1 "
                 f"and rank {' or '.join(map(str, self.ranks))}, got {x.spec}"
             )
-        mean, var = (
-            self._batch_statistics(x) if self.training else (self.running_mean, self.running_var)
-        )
-        return ops.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
-
-    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.training:
+            return self._normal(x, self.running_mean, self.running_var)
         axes = (0, *range(2, x.ndim))
         count = prod(x.shape[a] for a in axes)
         if count < 2:
             raise ShapeError(
                 f"{type(self).__name__}: one value per channel has no variance, got {x.spec}"
             )
-        wide = x.astype(float32) if x.dtype.itemsize < 4 else x
+        wide = x.astype(float32) if x.dtype.bits < 32 else x
         mean, var = wide.mean(axis=axes), wide.var(axis=axes)
-        with Setting(grad=False):
-            self._track(self.running_mean, mean)
-            self._track(self.running_var, var * (count / (count - 1)))
-            self.num_batches_tracked.assign_(self.num_batches_tracked + 1)
-        return mean.astype(self.weight.dtype), var.astype(self.weight.dtype)
+        y = self._normal(x, mean.astype(self.weight.dtype), var.astype(self.weight.dtype))
+        self._track(mean.detach(), var.detach() * (count / (count - 1)))
+        return y
 
-    def _track(self, running: Tensor, now: Tensor) -> None:
-        kept = running * (1 - self.momentum)
-        running.assign_(kept + now.detach().astype(running.dtype) * self.momentum)
+    def _normal(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        return ops.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+
+    def _track(self, mean: Tensor, var: Tensor) -> None:
+        """Move the running averages towards this batch; last, so that an error changes nothing."""
+        with Setting(grad=False):
+            for running, now in ((self.running_mean, mean), (self.running_var, var)):
+                share = now.astype(running.dtype) * self.momentum
+                running.assign_(running * (1 - self.momentum) + share)
+            self.num_batches_tracked.assign_(self.num_batches_tracked + 1)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

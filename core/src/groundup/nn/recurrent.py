@@ -1,4 +1,4 @@
-"""LSTM and GRU, with PyTorch's weights: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ..._l1, ..."""
+"""LSTM and GRU, with PyTorch's weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ..._l1, ..."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Recurrent(Module):
     ) -> None:
         if num_layers < 1 or hidden_size < 1:
             raise ConfigError(
-                f"{type(self).__name__}: needs layers and a width, got {num_layers} and
-                {hidden_size}"
+                f"{type(self).__name__}: needs at least one layer and unit, "
+                f"got {num_layers} and {hidden_size}"
             )
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first = bias, batch_first
@@ -64,24 +64,23 @@ class Recurrent(Module):
         """All layers over all steps from `first`, tensors (num_layers, N, hidden)."""
         steps = x.permute(1, 0, 2) if self.batch_first else x
         last: list[Carry] = []
-        for layer in range(self.num_layers):
+        for layer, carry in enumerate(zip(*map(ops.unstack, first), strict=True)):
             if layer:
                 steps = F.dropout(steps, self.dropout, self.training)
-            steps, carry = self._layer(steps, tuple(t[layer] for t in first), layer)
+            steps, carry = self._layer(steps, carry, layer)
             last.append(carry)
         joined = tuple(ops.stack(parts) for parts in zip(*last, strict=True))
         return steps.permute(1, 0, 2) if self.batch_first else steps, joined
 
     def _layer(self, steps: Tensor, carry: Carry, layer: int) -> tuple[Tensor, Carry]:
-        weight_ih, weight_hh, bias_ih, bias_hh = (
-            getattr(self, f"{name}_l{layer}", None)
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+        own: dict[str, Any] = vars(self)
+        weight_ih, weight_hh = own[f"weight_ih_l{layer}"], own[f"weight_hh_l{layer}"]
+        bias_ih, bias_hh = own.get(f"bias_ih_l{layer}"), own.get(f"bias_hh_l{layer}")
         projected = ops.linear(steps, weight_ih, bias_ih)  # (T, N, gates * hidden)
         outputs = []
-        for t in range(steps.shape[0]):
+        for now in ops.unstack(projected):
             hidden = ops.linear(carry[0], weight_hh, bias_hh)
-            carry = self._step(projected[t], hidden, carry)
+            carry = self._step(now, hidden, carry)
             outputs.append(carry[0])
         return ops.stack(outputs), carry
 
@@ -137,7 +136,7 @@ class LSTM(Recurrent):
         return outputs, (h, c)
 
     def _step(self, projected: Tensor, hidden: Tensor, carry: Carry) -> Carry:
-        i, f, g, o = _parts(projected + hidden, self.hidden_size)
+        i, f, g, o = _gates(projected + hidden, 4)
         c = f.sigmoid() * carry[1] + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
 
@@ -159,12 +158,14 @@ class GRU(Recurrent):
         return outputs, h
 
     def _step(self, projected: Tensor, hidden: Tensor, carry: Carry) -> Carry:
-        r, z, n = _parts(projected, self.hidden_size)
-        hidden_r, hidden_z, hidden_n = _parts(hidden, self.hidden_size)
+        r, z, n = _gates(projected, 3)
+        hidden_r, hidden_z, hidden_n = _gates(hidden, 3)
         update = (z + hidden_z).sigmoid()
         new = (n + (r + hidden_r).sigmoid() * hidden_n).tanh()
         return (new + update * (carry[0] - new),)
 
 
-def _parts(x: Tensor, size: int) -> Any:
-    return x.split(size, axis=-1)
+def _gates(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """(N, count * hidden) in `count` parts; the gradient is one stack."""
+    batch, width = x.shape
+    return ops.unstack(x.reshape(batch, count, width // count), axis=1)

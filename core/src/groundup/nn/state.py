@@ -65,6 +65,7 @@ def write(target: Tensor, value: Stored) -> None:
 def _misfit(name: str, target: Tensor, value: Stored) -> str | None:
     if tuple(value.shape) != target.shape:
         return f"{name} is {tuple(value.shape)}, wanted {target.shape}"
+    kind: str
     try:
         kind = value.dtype.kind if isinstance(value, Tensor) else as_dtype(value.dtype).kind
     except DTypeError:

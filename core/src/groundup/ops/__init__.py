@@ -16,9 +16,9 @@ from groundup.ops.contraction import linear, matmul
 from groundup.ops.elementwise import (
     abs, cos, erf, exp, expm1, log, log1p, neg, reciprocal, rsqrt, sign, sin, sqrt, tan, tanh,
 )  # fmt: skip
+from groundup.ops.extrema import argmax, argmin, max, min
 from groundup.ops.indexing import dynamic_update_slice, gather, scatter_add, take
 from groundup.ops.loss import cross_entropy, mse_loss, nll_loss
-from groundup.ops.extrema import argmax, argmin, max, min
 from groundup.ops.masking import one_hot, tril, triu
 from groundup.ops.movement import clone, contiguous, expand, flip, permute, reshape
 from groundup.ops.normalization import add_layer_norm, add_rms_norm, layer_norm, rms_norm

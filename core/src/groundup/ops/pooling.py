@@ -113,6 +113,7 @@ class MaxPool2dBackward(Pool, name="max_pool2d_backward", family="contraction"):
 
     accuracy = COMPOSED
     saves = ("x", "out", "grad")
+    outputs = ("dx",)
 
     def infer(self, x: Spec, out: Spec, grad: Spec) -> Spec:
         wanted = self.pooled(x)

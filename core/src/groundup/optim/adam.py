@@ -58,7 +58,7 @@ class AdamW(Optimizer):
 
 
 class Adam(AdamW):
-    """Adam (Kingma and Ba, 2015): as AdamW, but the decay is part of the gradient, g + weight_decay * p."""
+    """Adam (Kingma and Ba, 2015): AdamW, but g contains weight_decay * p and p is not decayed."""
 
     decoupled = False
 

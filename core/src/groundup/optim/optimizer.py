@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import attrs
 import numpy as np
 
+from groundup import dispatch
+from groundup.backends.api import Device
 from groundup.creation import from_numpy, zeros, zeros_like
 from groundup.dtypes import float32
 from groundup.errors import CheckpointError
@@ -52,7 +55,6 @@ class Optimizer:
         for group in self.param_groups:
             self._check_options(group.options)
         self.state: dict[Tensor, State] = {}
-        self._one: Tensor | None = None
 
     def step(self, grad_scale: Tensor | None = None) -> None:
         """Update every parameter that has a gradient, in place; nothing is read back.
@@ -63,17 +65,18 @@ class Optimizer:
         with Setting(grad=False):
             for group in self.param_groups:
                 for params in self._together(group.params, self._slots(group.options)):
-                    step = self.state[params[0]][_STEP]
-                    step.assign_(step + 1)
+                    count = self.state[params[0]][_STEP]
+                    now = count + 1
                     batch = Batch(
                         params,
                         [p.grad.detach() for p in params if p.grad is not None],
                         [self.state[p] for p in params],
-                        group.lr_tensor(step.device),
-                        step,
-                        self._unit(step) if grad_scale is None else grad_scale,
+                        group.lr_tensor(now.device),
+                        now,
+                        _one(now.device) if grad_scale is None else grad_scale,
                     )
                     self._update(group.options, batch)
+                    count.assign_(now)
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """Raises ConfigError for a group's settings that are out of range."""
@@ -88,8 +91,8 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or set them to zeros."""
         for parameter in self._parameters():
-            if set_to_none or parameter.grad is not None:
-                parameter.grad = None if set_to_none else zeros_like(parameter)
+            if parameter.grad is not None:
+                parameter.grad = None if set_to_none else zeros_like(parameter.grad)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors that a run must save: "lr.<group>", "<parameter>.step", "<parameter>.<slot>".
@@ -97,8 +100,10 @@ class Optimizer:
         Parameters are numbered through all groups. The tensors share memory with the optimizer;
         other settings come from the constructor.
         """
-        first = self._parameters()[0].device
-        found = {f"lr.{i}": g.lr_tensor(first) for i, g in enumerate(self.param_groups)}
+        found = {}
+        for i, group in enumerate(self.param_groups):
+            like = (group.params or self._parameters())[0]
+            found[f"lr.{i}"] = group.lr_tensor(like.device)
         for i, parameter in enumerate(self._parameters()):
             for name, tensor in self.state.get(parameter, {}).items():
                 found[f"{i}.{name}"] = tensor
@@ -162,7 +167,7 @@ class Optimizer:
         raise IndexError(index)
 
     def _together(self, params: Sequence[Tensor], slots: Sequence[str]) -> Iterator[list[Tensor]]:
-        """Parameters with gradients, in lists that share one step count. Makes state where there is none.
+        """Parameters with gradients, in lists that share one step count; new ones get their state.
 
         Usually that is one list. A parameter that sits out gets a count of its own.
         """
@@ -170,8 +175,10 @@ class Optimizer:
         new = [p for p in present if p not in self.state]
         if new:
             count = zeros((), dtype=float32, device=new[0].device)
-            for p in new:
-                self.state[p] = {_STEP: count} | {name: _blank_state(p) for name in slots}
+            self.state |= {p: {_STEP: count} for p in new}
+        for p, name in itertools.product(present, slots):
+            if name not in self.state[p]:
+                self.state[p][name] = _blank_state(p)
         lists: dict[int, list[Tensor]] = {}
         for p in present:
             lists.setdefault(id(self.state[p][_STEP]), []).append(p)
@@ -182,11 +189,6 @@ class Optimizer:
                 self.state[p][_STEP] = left.setdefault(id(shared), shared.clone())
         yield from lists.values()
 
-    def _unit(self, like: Tensor) -> Tensor:
-        if self._one is None or self._one.device is not like.device:
-            self._one = from_numpy(np.array(1, np.float32), like.device)
-        return self._one
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'; '.join(map(repr, self.param_groups))})"
 
@@ -196,6 +198,10 @@ def _blank_state(parameter: Tensor) -> Tensor:
     narrow = parameter.dtype.bits < 32
     dtype = float32 if narrow else parameter.dtype
     return zeros(parameter.shape, dtype=dtype, device=parameter.device)
+
+
+def _one(device: Device) -> Tensor:
+    return dispatch.constant(1.0, float32, (), device)
 
 
 def _number(value: Stored) -> float:

@@ -18,9 +18,9 @@ from groundup.tensor import Tensor
 class GradScaler:
     """Multiplies the loss, so that small float16 gradients do not vanish, and divides them again.
 
-        scaler.scale(loss).backward() scaler.step(optimizer)      # skipped if a gradient is NaN or
-        infinite scaler.update()             # halves the scale then, doubles it after
-        `growth_interval` good steps
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)  # skipped if a gradient is NaN or infinite
+        scaler.update()  # halves the scale then, doubles it after `growth_interval` good steps
 
     Call `unscale_(optimizer)` before clipping. Each step reads one number back from the device:
     whether the gradients are finite. bfloat16 has float32's range and needs no scaling.
@@ -43,9 +43,8 @@ class GradScaler:
         self.growth_interval = growth_interval
         self._scale = float(init_scale)
         self._good_steps = 0
-        self._finite: dict[
-            Optimizer, bool
-        ] = {}  # of this iteration: the optimizers that were unscaled
+        # since the last update: whether the gradients were finite, and which optimizers stepped
+        self._finite: dict[Optimizer, bool] = {}
         self._stepped: set[Optimizer] = set()
 
     def get_scale(self) -> float:
@@ -72,7 +71,7 @@ class GradScaler:
         return self._finite[optimizer]
 
     def step(self, optimizer: Optimizer) -> bool:
-        """`optimizer.step()` with unscaled gradients if they are finite; returns whether it stepped.
+        """`optimizer.step()` with unscaled gradients if all are finite; returns whether it did.
 
         Raises ConfigError if it was already called since the last `update`.
         """

@@ -1,7 +1,9 @@
-"""Learning rate schedules: pure functions from a step to a factor, and LRScheduler that applies them.
+"""Learning rate schedules: pure functions from step to factor, and LRScheduler to apply them.
 
-schedule = sequential([warmup(100), cosine(900, floor=0.1)], [100])
-scheduler = LRScheduler(optimizer, schedule)
+    schedule = sequential([warmup(100), cosine(900, floor=0.1)], [100])
+    scheduler = LRScheduler(optimizer, schedule)
+
+Steps count from 0.
 """
 
 from __future__ import annotations

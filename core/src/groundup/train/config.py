@@ -69,11 +69,13 @@ class TrainConfig:
     sample_prompt: str = setting("\n", "Run", "how the samples of samples.txt begin")
     sample_tokens: int = setting(100, "Run", "tokens per sample; 0 for no samples")
     device: str | None = setting(None, "Run", 'such as "cpu" or "cuda:0"; default: the best one')
-    dtype: DTypeName = setting(
+    dtype: DTypeName = setting(  # noqa: RUF009 - it calls field()
         "float32", "Run", "of matrix products; weights and optimizer stay float32"
     )
     seed: int = setting(1337, "Run", "of weights, batches and dropout")
-    out: Path | None = setting(None, "Run", "folder of the run; default: runs/PRESET")
+    out: Path | None = setting(  # noqa: RUF009 - it calls field()
+        None, "Run", "folder of the run; default: runs/PRESET"
+    )
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:
@@ -173,7 +175,7 @@ def read_toml(path: StrPath) -> dict[str, object]:
 
 
 def from_record(record: Mapping[str, Any], path: StrPath) -> TrainConfig:
-    """The settings that `TrainConfig.record` wrote to the file at `path`. Raises CheckpointError."""
+    """The settings that `TrainConfig.record` wrote to `path`. Raises CheckpointError."""
     try:
         return TrainConfig().changed(record)
     except ConfigError as error:

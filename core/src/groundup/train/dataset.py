@@ -21,6 +21,7 @@ from groundup.data import (
 )
 from groundup.data.tokens import IntArray
 from groundup.errors import ConfigError, DataError
+from groundup.files import StrPath
 from groundup.suggest import did_you_mean
 from groundup.train.config import TrainConfig
 
@@ -42,6 +43,11 @@ class Dataset:
     def bytes_per_token(self) -> float | None:
         """Of the validation text, to turn a loss per token into one per byte."""
         return self.val_bytes / len(self.val) if self.val_bytes and len(self.val) else None
+
+    def save_tokenizer(self, path: StrPath) -> None:
+        """Write the tokenizer, if there is one. Raises CheckpointError."""
+        if self.tokenizer is not None:
+            self.tokenizer.save(path)
 
     @property
     def fingerprint(self) -> str:

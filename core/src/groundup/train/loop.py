@@ -11,18 +11,17 @@ import time
 from typing import Any
 
 from groundup import support
-from groundup.backends.api import Device
 from groundup.backends.devices import default_reason, device_for
 from groundup.data import load_tokenizer
 from groundup.errors import ConfigError
 from groundup.models.checkpoint import hf_config, save_weights
 from groundup.serialization import write_json
 from groundup.train.config import TrainConfig
-from groundup.train.dataset import Dataset, load_dataset
+from groundup.train.dataset import load_dataset
 from groundup.train.folder import RunFolder
 from groundup.train.interrupt import Interrupt
 from groundup.train.plot import plot_losses
-from groundup.train.progress import Progress, clock, progress
+from groundup.train.progress import Progress, progress
 from groundup.train.session import Session
 
 
@@ -45,13 +44,19 @@ def run(config: TrainConfig, *, resume: bool = False) -> int:
         folder.truncate(session.step)
     else:
         folder.create()
-        _write_description(session, folder)
-    print(start_line(session), flush=True)
-    with Interrupt() as interrupt, progress(config.max_iters, session.step) as shown:
+        session.dataset.save_tokenizer(folder.tokenizer)
+    shown = progress(config.max_iters, session.step)
+    shown.say(start_line(session))
+    if session.step >= config.max_iters:
+        shown.say(f"nothing is left to do: the run has {session.step} steps; raise --max-iters")
+        return 0
+    # Also when resuming: what was changed now holds when the run is resumed again.
+    write_json(folder.config, hf_config(session.model.config) | {"train": config.record()})
+    with Interrupt() as interrupt, shown:
         if not resume:
             save(session, folder)
         train(session, folder, interrupt, shown)
-    print(_last_line(session, folder, interrupt.signal), flush=True)
+    shown.say(_last_line(session, folder, interrupt.signal))
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 
@@ -73,7 +78,9 @@ def train(session: Session, folder: RunFolder, interrupt: Interrupt, shown: Prog
             if evaluated:
                 line |= _evaluate(session, folder)
                 shown.say(_summary(session, line.get("val_loss")))
-            line |= {"lr": session.learning_rate, "grad_norm": norm, "tokens_per_second": speed}
+            line["lr"] = session.learning_rate
+            line["grad_norm"] = norm if math.isfinite(norm) else None  # a step that float16 skips
+            line["tokens_per_second"] = round(speed, 1)
             folder.append_metrics(line)
             shown.show(line)
         if evaluated or stop:
@@ -99,17 +106,10 @@ def _evaluate(session: Session, folder: RunFolder) -> dict[str, float]:
 
 def save(session: Session, folder: RunFolder) -> None:
     """Write state, weights (if they are the ones to keep) and the plot."""
-    if session.config.always_save_checkpoint or session.is_best or not folder.weights.exists():
+    if session.config.always_save_checkpoint or session.best_step == session.step:
         save_weights(session.model, folder.weights)
     session.save(folder.state)
     plot_losses(folder.read_metrics(), folder.plot)
-
-
-def _write_description(session: Session, folder: RunFolder) -> None:
-    record = {**hf_config(session.model.config), "train": session.config.record()}
-    write_json(folder.config, record)
-    if session.dataset.tokenizer is not None:
-        session.dataset.tokenizer.save(folder.tokenizer)
 
 
 def start_line(session: Session) -> str:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Self
 
 
-class Progress(Protocol):
-    """Shown from `with` to its end; `done` and `total` are steps."""
+class Progress(ABC):
+    """Active between `with` and its end; `say` works at any time."""
 
-    def __enter__(self) -> Progress:
-        """Begin."""
-        ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        """End, also after an error."""
-        ...
+        return
 
+    @abstractmethod
     def show(self, line: Mapping[str, Any]) -> None:
-        """A line of metrics."""
-        ...
+        """Show a line of metrics."""
 
+    @abstractmethod
     def say(self, text: str) -> None:
-        """A message that stays."""
-        ...
+        """Print a message that stays."""
 
 
 def progress(total: int, done: int) -> Progress:
@@ -42,18 +40,12 @@ def describe(line: Mapping[str, Any]) -> str:
     return f"{text}  lr {line['lr']:.1e}  {line['tokens_per_second']:,.0f} tok/s"
 
 
-class Lines:
+class Lines(Progress):
     """One line per line of metrics, flushed, so that a log can be watched."""
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.done = total, done
         self.begun = time.monotonic()
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
 
     def show(self, line: Mapping[str, Any]) -> None:
         """Print it with the time that remains."""
@@ -63,10 +55,11 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Print it."""
-        print(text, flush=True)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
-class Bar:
+class Bar(Progress):
     """rich's progress bar with loss, speed and the time that remains."""
 
     def __init__(self, total: int, done: int) -> None:
@@ -82,13 +75,11 @@ class Bar:
         )
         self._task = self._bar.add_task("training", total=total, completed=done, text="")
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def show(self, line: Mapping[str, Any]) -> None:
@@ -97,7 +88,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print it above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

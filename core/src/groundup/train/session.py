@@ -1,4 +1,4 @@
-"""A run in progress: model, optimizer, data and the step it has reached. It computes; `loop` decides."""
+"""A run in progress: model, optimizer, data and the step it has reached; `loop` drives it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from groundup import nn, optim, random
 from groundup.autocast import autocast
 from groundup.backends.api import Device
 from groundup.data import Batches
-from groundup.dtypes import as_dtype, int32
+from groundup.dtypes import as_dtype
 from groundup.errors import CheckpointError, DataError, NonFiniteError
 from groundup.files import StrPath
 from groundup.generate import Sampling, generate_ids
@@ -55,7 +55,7 @@ class Session:
         self.scaler = optim.GradScaler() if config.dtype == "float16" else None
         self.step = 0
         self.best_val_loss: float | None = None
-        self.is_best = False  # whether the last validation was the best
+        self.best_step = 0  # the step that had it
         self._train = self._batches(dataset.train, config.seed, "the training data")
         self._val = None
         if len(dataset.val):
@@ -125,7 +125,7 @@ class Session:
         return loss, norm
 
     def validate(self) -> float | None:
-        """The mean loss of `eval_iters` batches of validation data, always the same; None without."""
+        """The mean loss of `eval_iters` batches, always the same ones; None without such data."""
         if self._val is None:
             return None
         self.model.eval()
@@ -137,12 +137,11 @@ class Session:
 
     def note_validation(self, val_loss: float) -> None:
         """Remember the best."""
-        self.is_best = self.best_val_loss is None or val_loss < self.best_val_loss
-        if self.is_best:
-            self.best_val_loss = val_loss
+        if self.best_val_loss is None or val_loss < self.best_val_loss:
+            self.best_val_loss, self.best_step = val_loss, self.step
 
     def sample(self) -> str | None:
-        """Some text as the model writes it now; None without a tokenizer or where none is wanted."""
+        """Some text as the model writes it now; None without a tokenizer or if none is wanted."""
         tokenizer = self.dataset.tokenizer
         if tokenizer is None or not self.config.sample_tokens:
             return None
@@ -166,11 +165,14 @@ class Session:
     def save(self, path: StrPath) -> None:
         """Write all that changes while training into one file, whole or not at all."""
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        arrays = {f"{part}.{k}": t.numpy() for part, state in parts.items() for k, t in state.items()}
+        arrays = {
+            f"{part}.{k}": t.numpy() for part, state in parts.items() for k, t in state.items()
+        }
         arrays["random"] = random.get_state(self.device)
         record = {
             "step": self.step,
             "best_val_loss": self.best_val_loss,
+            "best_step": self.best_step,
             "data": self.dataset.fingerprint,
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
         }
@@ -181,13 +183,14 @@ class Session:
         arrays, metadata = load_arrays(path)
         try:
             record = json.loads(metadata["groundup"])
-            step, best, data = record["step"], record["best_val_loss"], record["data"]
+            step, data = record["step"], record["data"]
+            best_val_loss, best_step = record["best_val_loss"], record["best_step"]
             scaler, state = record["scaler"], arrays["random"]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} holds no state of a run: {error!r}") from error
         if data != self.dataset.fingerprint:
             raise DataError(
-                f"the data is not what the run began with ({self.dataset.fingerprint}, then {data})",
+                f"the data is not what the run began with ({self.dataset.fingerprint}, was {data})",
                 hint="resume with the same files",
             )
         self.model.load_state_dict(_part(arrays, "model."))
@@ -195,7 +198,7 @@ class Session:
         if self.scaler is not None:
             self.scaler.load_state_dict(scaler)
         random.set_state(state, self.device)
-        self.step, self.best_val_loss = step, best
+        self.step, self.best_val_loss, self.best_step = step, best_val_loss, best_step
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -1,15 +1,15 @@
-"""How the CPU computes it: three passes in place over the output, where the composition makes copies."""
+"""How the CPU computes it: in place in the output, where the composition makes copies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from groundup_cpu_ref.native import Array, Native, specialise
 
 from groundup.backends.api import Device, Kernel
 from groundup.layout import Layout
 from groundup.ops import Op
+from groundup_cpu_ref.native import Array, Native, specialise
 from groundup_softcap.op import Softcap
 
 
@@ -23,8 +23,6 @@ def softcap(op: Softcap, x: Array, out: Array) -> None:
 SOFTCAP = Native(softcap, params=frozenset({"cap"}), in_place=False, exact=False)
 
 
-def factory(
-    device: Device, op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout]
-) -> Kernel:
+def factory(device: Device, op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout]) -> Kernel:
     """The kernel for these layouts. It takes all of them; else it would return a `Declined`."""
     return specialise(op, SOFTCAP, inputs, outputs)

@@ -116,9 +116,8 @@ def cumsum(op: Any, x: Array, out: Array) -> None:
     rows, sums = (rows, sums) if x.ndim > 1 else (rows[None], sums[None])
 
     def of_rows(rows: Array, sums: Array) -> None:
-        wide = np.array(rows, dtype, order="C")
-        np.add.accumulate(wide, axis=-1, out=wide)
-        np.copyto(sums, wide, casting="same_kind")
+        wide = rows.astype(dtype, order="C")
+        np.copyto(sums, np.add.accumulate(wide, axis=-1), casting="same_kind")
 
     _in_blocks(of_rows, rows, sums)
 
@@ -126,7 +125,7 @@ def cumsum(op: Any, x: Array, out: Array) -> None:
 def total(x: Array, out: Array) -> None:
     """Sum the axes of x that `out` lacks, its last. Rounding errors stay those of pairwise sums."""
     axes = tuple(range(out.ndim, x.ndim))
-    if out.dtype.kind != "f" or x.size == 0 or not axes:
+    if out.dtype.kind != "f" or x.size <= _RUN or not axes:
         np.add.reduce(x, axis=axes, dtype=out.dtype, out=out)
         return
     x = _joined(x, out.ndim)
