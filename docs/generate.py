@@ -17,7 +17,9 @@ def ops_page() -> str:
     backends = ("cpu",)
     support = {row.op: row for row in matrix(backends)}
     lines = ["# The ops", "", NOTE, ""]
-    lines += [f"{len(REGISTRY)} ops. A composite op runs anywhere by its composition in simpler ones."]
+    lines += [
+        f"{len(REGISTRY)} ops. A composite op runs anywhere by its composition in simpler ones."
+    ]
     for family in dict.fromkeys(cls.family for cls in REGISTRY.values()):
         lines += ["", f"## {family}", "", "| op | formula | parameters | kind | cpu |"]
         lines += ["|---|---|---|---|---|"]
@@ -25,8 +27,20 @@ def ops_page() -> str:
             if cls.family != family:
                 continue
             formula = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|")
-            kind = "view" if has(cls, "view") else "primitive" if not has(cls, "compose") else "composite"
-            cells = [f"`{name}`", formula, ", ".join(cls.fields), kind, support[name].backends["cpu"]]
+            kind = (
+                "view"
+                if has(cls, "view")
+                else "primitive"
+                if not has(cls, "compose")
+                else "composite"
+            )
+            cells = [
+                f"`{name}`",
+                formula,
+                ", ".join(cls.fields),
+                kind,
+                support[name].backends["cpu"],
+            ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from groundup import dispatch
 from groundup.errors import AutogradError, NonFiniteError, ShapeError
-from groundup.graph import Hook, Intercept, Leaf, Node, Setting, mode, next_sequence
+from groundup.graph import Hook, Intercept, Leaf, Node, Setting, next_sequence
 from groundup.layout import Spec
 from groundup.ops.op import Op, has
 
@@ -234,9 +234,13 @@ def _vjp(node: Node, grads: list[Tensor | None], create: bool) -> Sequence[Tenso
         else:
             results = _through_composition(node, given, create)
     except NonFiniteError as error:
-        raise NonFiniteError(f"{error.message} in the gradient of {op!r}", hint=error.hint) from None
+        raise NonFiniteError(
+            f"{error.message} in the gradient of {op!r}", hint=error.hint
+        ) from None
     if len(results) != len(node.edges):
-        raise AutogradError(f"{op!r}: vjp gave {len(results)} gradients for {len(node.edges)} inputs")
+        raise AutogradError(
+            f"{op!r}: vjp gave {len(results)} gradients for {len(node.edges)} inputs"
+        )
     for value, spec in zip(results, node.specs, strict=False):
         if value is not None and value.shape != spec.shape:
             raise AutogradError(f"{op!r}: vjp gave a gradient {value.shape} for an input {spec}")

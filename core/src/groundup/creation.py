@@ -15,6 +15,11 @@ from groundup.layout import Layout, Spec
 from groundup.ops.creation import Arange, Full
 from groundup.tensor import Tensor
 
+__all__ = [
+    "arange", "empty", "eye", "from_dlpack", "from_numpy", "full", "full_like", "ones", "ones_like",
+    "tensor", "zeros", "zeros_like",
+]  # fmt: skip
+
 _PYTHON_DTYPES = {"b": dtypes.bool_, "i": dtypes.DEFAULT_INT, "f": dtypes.DEFAULT_FLOAT}
 
 
@@ -44,7 +49,8 @@ def from_numpy(array: np.ndarray[Any, np.dtype[Any]], device: DeviceLike | None 
     spec = Spec(array.shape, as_dtype(array.dtype))
     if spec.dtype not in place.info.dtypes:
         raise UnsupportedDtype(
-            f"tensor: {place.info.name} cannot store {spec.dtype}", hint="pass dtype='float32' or 'int32'"
+            f"tensor: {place.info.name} cannot store {spec.dtype}",
+            hint="pass dtype='float32' or 'int32'",
         )
     view = place.empty(Layout.contiguous(spec))
     place.write(view, array)
@@ -160,9 +166,7 @@ def arange(
     return result
 
 
-def eye(
-    size: int, dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None
-) -> Tensor:
+def eye(size: int, dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None) -> Tensor:
     """The identity matrix."""
     index = arange(size, device=device)
     return (index.reshape(size, 1) == index).astype(dtype)

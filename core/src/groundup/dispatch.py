@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
 make: Callable[[View, Device, Node | Leaf | None, int], Tensor]
-_CACHE_LIMIT = 20_000  # plans or constants of one device; far more than a program of static shapes uses
+_CACHE_LIMIT = (
+    20_000  # plans or constants of one device; far more than a program of static shapes uses
+)
 
 
 def apply(op: Op, inputs: tuple[Tensor, ...], device: Device | None = None) -> Any:
@@ -89,7 +91,9 @@ def update(op: Op, inputs: tuple[Tensor, ...]) -> None:
     plan = device.plans.get(signature)
     if plan is None:
         plan = _plan(op, signature, device)
-    if type(plan) is RunKernel and all(plan.kernel.in_place.get(o) == i for o, i in op.aliases.items()):
+    if type(plan) is RunKernel and all(
+        plan.kernel.in_place.get(o) == i for o, i in op.aliases.items()
+    ):
         if any(t._device is not device for t in inputs):
             raise _mismatch(op, inputs)
         targets = op.aliases
@@ -255,7 +259,9 @@ def weak_dtype(value: bool | int | float, dtype: DType, op: str) -> DType:
 
 def _mismatch(op: Op, inputs: Sequence[Tensor]) -> GroundupError:
     names = ", ".join(f"{t._view.layout.spec} on {t._device.info.name}" for t in inputs)
-    return DeviceMismatch(f"{op.name}: tensors live on different devices: {names}", hint="use x.to(device)")
+    return DeviceMismatch(
+        f"{op.name}: tensors live on different devices: {names}", hint="use x.to(device)"
+    )
 
 
 __all__ = ["Compose", "apply", "constant", "derive", "dispatch", "make", "run", "update"]

@@ -75,7 +75,18 @@ class Saved:
 class Node:
     """One op in the graph; also the `Ctx` that its `vjp` reads."""
 
-    __slots__ = ("device", "edges", "hooks", "kept", "needs", "op", "outs", "sequence", "specs", "wrap")
+    __slots__ = (
+        "device",
+        "edges",
+        "hooks",
+        "kept",
+        "needs",
+        "op",
+        "outs",
+        "sequence",
+        "specs",
+        "wrap",
+    )
 
     def __init__(
         self,

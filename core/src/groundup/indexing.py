@@ -116,7 +116,9 @@ def _basic(x: Tensor, items: list[Item]) -> tuple[Tensor, list[tuple[int, Tensor
         stop.append(high)
         step.append(stride)
         axis += 1
-    whole = all(a == 0 and b == n and s == 1 for a, b, n, s in zip(start, stop, x.shape, step, strict=True))
+    whole = all(
+        a == 0 and b == n and s == 1 for a, b, n, s in zip(start, stop, x.shape, step, strict=True)
+    )
     if not whole:
         x = Slice(start=tuple(start), stop=tuple(stop), step=tuple(step))(x)
     if flipped:

@@ -24,6 +24,10 @@ from groundup.graph import Setting
 from groundup.ops.random_ops import AdvanceState, threshold, upper
 from groundup.tensor import Tensor
 
+__all__ = [
+    "Generator", "bernoulli", "manual_seed", "rand", "randint", "randn", "randperm",
+]  # fmt: skip
+
 HostState: TypeAlias = np.ndarray[Any, np.dtype[np.int32]]
 Snapshot: TypeAlias = "Mapping[Generator, Tensor]"
 
@@ -182,15 +186,13 @@ def randint(
     kind = as_dtype(dtype)
     if kind.kind != "int":
         raise DTypeError(f"randint: dtype must be an integer, got {kind}")
-    if not (low < high and -(2**31) <= low and high <= 2**31 and high - low < 2**31):
+    if not (low < high and low >= -(2**31) and high <= 2**31 and high - low < 2**31):
         raise ConfigError(f"randint: [{low}, {high}) is empty or too wide for int32")
     bits = ops.random_bits(draw(device, generator), _sizes((shape,)))
     return ((bits & 0x7FFFFFFF) % (high - low) + low).astype(kind)
 
 
-def randperm(
-    size: int, device: DeviceLike = None, generator: Generator | None = None
-) -> Tensor:
+def randperm(size: int, device: DeviceLike = None, generator: Generator | None = None) -> Tensor:
     """0 to size - 1 in random order, int32: the order that sorts random bits."""
     return ops.random_bits(draw(device, generator), (size,)).sort()[1]
 

@@ -133,9 +133,7 @@ class Tensor(TensorMethods):
         create_graph: bool = False,
     ) -> None:
         """Add this tensor's gradients to `.grad` of the leaves it depends on."""
-        autograd.backward(
-            [self], [gradient], retain_graph=retain_graph, create_graph=create_graph
-        )
+        autograd.backward([self], [gradient], retain_graph=retain_graph, create_graph=create_graph)
 
     # ---- state ----
 
@@ -151,7 +149,8 @@ class Tensor(TensorMethods):
             )
         if self._view.layout.is_expanded:
             raise ShapeError(
-                f"assign_: elements of the expanded {self.spec} share memory", hint="clone() it first"
+                f"assign_: elements of the expanded {self.spec} share memory",
+                hint="clone() it first",
             )
         if not isinstance(value, Tensor):
             dtype = dispatch.weak_dtype(value, self.dtype, "assign_")
@@ -190,7 +189,9 @@ class Tensor(TensorMethods):
         if device is self._device:
             return self
         if mode.grad and isinstance(self._node, Node):
-            raise AutogradError("to: moving a computed tensor is not recorded", hint="detach() it first")
+            raise AutogradError(
+                "to: moving a computed tensor is not recorded", hint="detach() it first"
+            )
         view = device.empty(Layout.contiguous(self.spec))
         source = self._view
         if not device.copy(self._device, source, view):
@@ -200,7 +201,9 @@ class Tensor(TensorMethods):
     def numpy(self) -> HostArray:
         """A NumPy array with a copy of the values. Raises AutogradError under a graph."""
         if self._node is not None and mode.grad:
-            raise AutogradError("numpy: the tensor requires a gradient", hint="use x.detach().numpy()")
+            raise AutogradError(
+                "numpy: the tensor requires a gradient", hint="use x.detach().numpy()"
+            )
         return self._device.read(self._view)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
@@ -235,7 +238,9 @@ class Tensor(TensorMethods):
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ShapeError(f"the truth of a {self.spec} is ambiguous", hint="use x.any() or x.all()")
+            raise ShapeError(
+                f"the truth of a {self.spec} is ambiguous", hint="use x.any() or x.all()"
+            )
         return bool(self.item())
 
     def __int__(self) -> int:

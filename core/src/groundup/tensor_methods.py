@@ -9,8 +9,18 @@ from groundup import dispatch, ops
 from groundup.dtypes import DTypeLike
 from groundup.ops.arithmetic import Add, Div, FloorDivide, Mul, Pow, Remainder, Sub
 from groundup.ops.comparison import (
-    BitwiseAnd, BitwiseLeftShift, BitwiseNot, BitwiseOr, BitwiseRightShift, BitwiseXor,
-    Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual,
+    BitwiseAnd,
+    BitwiseLeftShift,
+    BitwiseNot,
+    BitwiseOr,
+    BitwiseRightShift,
+    BitwiseXor,
+    Equal,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    NotEqual,
 )  # fmt: skip
 from groundup.ops.contraction import MatMul
 from groundup.ops.elementwise import Abs, Neg
@@ -313,7 +323,13 @@ class TensorMethods:
     def clone(self: Any) -> Tensor:
         return ops.clone(self)
 
-    def pad(self: Any, before: Sequence[int], after: Sequence[int], value: float = 0.0, interior: Sequence[int] | None = None) -> Tensor:
+    def pad(
+        self: Any,
+        before: Sequence[int],
+        after: Sequence[int],
+        value: float = 0.0,
+        interior: Sequence[int] | None = None,
+    ) -> Tensor:
         return ops.pad(self, before, after, value, interior)
 
     def repeat(self: Any, repeats: int, axis: int) -> Tensor:

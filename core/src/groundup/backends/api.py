@@ -61,7 +61,7 @@ class Kernel(ABC):
 
     params: frozenset[str] = frozenset()  # the op's static parameters that it honours
     contiguous: Sequence[int] = ()  # operands that the core must make row-major first
-    in_place: Mapping[int, int] = {}  # output -> input whose memory it may be given  # noqa: RUF012
+    in_place: Mapping[int, int] = {}  # output -> input whose memory it may be given
     workspace: int = 0  # scratch bytes, handed to `bind`
 
     @abstractmethod

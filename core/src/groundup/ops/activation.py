@@ -17,6 +17,8 @@ from groundup.ops.samples import Case, Make
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["gelu", "relu", "sigmoid", "silu"]
+
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 APPROXIMATIONS = ("none", "tanh")

@@ -12,6 +12,8 @@ from groundup.ops.op import Ctx
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["add", "div", "floor_divide", "maximum", "minimum", "mul", "pow", "remainder", "sub"]
+
 NUMBERS = (*dt.FLOATS, dt.int32)
 Pair: TypeAlias = "tuple[Tensor | None, Tensor | None]"
 Operand: TypeAlias = "Tensor | bool | int | float"

@@ -17,6 +17,8 @@ from groundup.shapes import Shape, normalize_axis
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["concat", "pad", "repeat", "stack"]
+
 
 class Concat(Movement, name="concat", family="movement"):
     """Tensors one after the other along `axis`; their other sizes and their dtypes are equal."""

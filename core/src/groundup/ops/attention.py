@@ -27,6 +27,8 @@ from groundup.shapes import broadcast_shapes
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["scaled_dot_product_attention"]
+
 
 class Attention(Op):
     """What the forward and the backward op share: parameters, shape rules, scores."""

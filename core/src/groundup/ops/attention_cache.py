@@ -21,6 +21,8 @@ from groundup.ops.samples import BadCase, Case, Make, Operand
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["cached_attention", "rotary_embedding"]
+
 
 class CachedAttention(Op, name="cached_attention", family="attention"):
     """Attention of the newest T queries over a cache of which `length` positions are filled.

@@ -17,6 +17,12 @@ from groundup.ops.samples import BadCase, Make
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = [
+    "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "equal", "greater", "greater_equal", "less", "less_equal", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "not_equal",
+]  # fmt: skip
+
 
 class Comparison(Binary):
     """bool out, no gradient; NaN compares as IEEE 754 says."""

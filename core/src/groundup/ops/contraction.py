@@ -18,6 +18,8 @@ from groundup.shapes import broadcast_shapes
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["linear", "matmul"]
+
 
 class MatMul(Op, name="matmul", family="contraction"):
     """x @ y over the last two axes; leading axes broadcast. A vector is a row of x, a column of y.

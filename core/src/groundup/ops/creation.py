@@ -12,6 +12,8 @@ from groundup.ops.op import Op
 from groundup.ops.samples import Case, Make
 from groundup.shapes import Shape
 
+__all__: list[str] = []  # the functions are in groundup.creation: they choose a device
+
 
 class Full(Op, name="full", family="creation"):
     """`value` everywhere."""
@@ -28,7 +30,12 @@ class Full(Op, name="full", family="creation"):
 
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
-        for name, shape in (("matrix", (3, 5)), ("scalar", ()), ("empty", (0, 3)), ("odd", (1023,))):
+        for name, shape in (
+            ("matrix", (3, 5)),
+            ("scalar", ()),
+            ("empty", (0, 3)),
+            ("odd", (1023,)),
+        ):
             yield Case(cls(shape=shape, value=1, dtype=make.dtype), (), name)
         if make.dtype.is_floating:
             for value in (float("nan"), float("inf"), -0.0, 2.5):

@@ -16,7 +16,13 @@ from groundup.ops.op import Ctx
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = [
+    "abs", "cos", "erf", "exp", "expm1", "log", "log1p", "neg", "reciprocal", "rsqrt", "sign",
+    "sin", "sqrt", "tan", "tanh",
+]  # fmt: skip
+
 NUMBERS = (*dt.FLOATS, dt.int32)
+
 
 class Abs(Unary, name="abs", family="elementwise"):
     """|x|. The gradient at 0 is 0."""

@@ -23,7 +23,10 @@ class Unary(Op):
 
     broadcasts = True
     promotes = (0,)
-    domain: ClassVar[tuple[float, float]] = (-3.0, 3.0)  # where samples for values and gradients lie
+    domain: ClassVar[tuple[float, float]] = (
+        -3.0,
+        3.0,
+    )  # where samples for values and gradients lie
     result_bool: ClassVar[bool] = False
 
     def infer(self, x: Spec) -> Spec:

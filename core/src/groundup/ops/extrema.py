@@ -18,6 +18,8 @@ from groundup.shapes import Axis, Shape, normalize_axis, reduced
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["argmax", "argmin", "max", "min"]
+
 
 class Extremum(Reduction):
     """Shape rule, gradient and samples of max and min. Equal extremes share the gradient evenly."""

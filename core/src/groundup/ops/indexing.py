@@ -25,6 +25,8 @@ from groundup.shapes import Shape, normalize_axis
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["dynamic_update_slice", "gather", "scatter_add", "take"]
+
 INDEX_DTYPES = (dt.uint8, dt.int32, dt.int64)
 
 

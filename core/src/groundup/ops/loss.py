@@ -18,6 +18,8 @@ from groundup.ops.samples import BadCase, Case, Make, Operand
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["cross_entropy", "mse_loss", "nll_loss"]
+
 REDUCTIONS = ("mean", "sum", "none")
 
 

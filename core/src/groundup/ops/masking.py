@@ -20,6 +20,8 @@ from groundup.ops.samples import BadCase, Case, Make, Operand
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["one_hot", "tril", "triu"]
+
 
 class Triangle(Movement):
     """What tril and triu share: the last two axes are matrices, elements beside the triangle are 0.

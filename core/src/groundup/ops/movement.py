@@ -23,6 +23,8 @@ from groundup.shapes import (
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["clone", "contiguous", "expand", "flip", "permute", "reshape"]
+
 
 class Movement(Op):
     """Values unchanged, any dtype."""
@@ -164,7 +166,9 @@ class Slice(Movement, name="slice", family="movement"):
             raise ShapeError(f"slice: needs one start, stop and step per axis of {x}")
         for size, start, stop, step in zip(x.shape, self.start, self.stop, self.step, strict=True):
             if not (0 <= start <= stop <= size and step >= 1):
-                raise ShapeError(f"slice: {start}:{stop}:{step} does not fit an axis of {size} in {x}")
+                raise ShapeError(
+                    f"slice: {start}:{stop}:{step} does not fit an axis of {size} in {x}"
+                )
         sizes = zip(self.start, self.stop, self.step, strict=True)
         return Spec(tuple(-(-(stop - start) // step) for start, stop, step in sizes), x.dtype)
 
@@ -189,7 +193,9 @@ class Slice(Movement, name="slice", family="movement"):
         nothing = cls(start=(0, 1), stop=(0, 3), step=(1, 1))
         yield Case(nothing, (make.normal(0, 4),), "of-nothing", frozenset({"empty"}))
         view = make.normal(8, 7, view=lambda x: x.mT)
-        yield Case(cls(start=(1, 1), stop=(7, 7), step=(3, 2)), (view,), "view", frozenset({"view"}))
+        yield Case(
+            cls(start=(1, 1), stop=(7, 7), step=(3, 2)), (view,), "view", frozenset({"view"})
+        )
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:

@@ -20,6 +20,8 @@ from groundup.ops.softmax import widened
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["add_layer_norm", "add_rms_norm", "layer_norm", "rms_norm"]
+
 Grads = tuple["Tensor | None", ...]
 
 

@@ -24,6 +24,8 @@ from groundup.shapes import Shape
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["adamw", "clip_scale", "global_norm", "sgd"]
+
 _SHAPES: tuple[tuple[Shape, ...], ...] = (((3, 5), (5,), ()), ((1,),), ((0, 3), (7,)), ((257, 129),))
 _SCALARS = ("lr", "step", "scale")
 

@@ -26,6 +26,8 @@ from groundup.shapes import Shape
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["categorical", "dropout", "normal", "random_bits", "uniform"]
+
 _UNIT: Final = 2.0**-24
 STATES: Final = {
     "zero": (0, 0, 0, 0), "seeded": (1234, 0, 7, 0), "high": (-1, -1, -1, -1),

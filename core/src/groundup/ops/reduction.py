@@ -29,6 +29,8 @@ from groundup.shapes import Axis, Shape
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["all", "any", "logsumexp", "mean", "prod", "sum", "var"]
+
 
 class Sum(Reduction, name="sum", family="reduction"):
     """The sum over `axes`; 0 for nothing. Integers wrap; bool and 8-bit integers give int32."""

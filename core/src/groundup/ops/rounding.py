@@ -16,6 +16,8 @@ from groundup.ops.samples import SPECIAL_FLOATS, Case, Make
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["cast", "ceil", "floor", "isfinite", "isnan", "round"]
+
 
 class Floor(Unary, name="floor", family="elementwise"):
     """Largest integer not above x, in x's dtype. The gradient is 0."""

@@ -137,4 +137,3 @@ def cases_of(op: type[Op], dtype: DType) -> list[Case]:
 def bad_cases_of(op: type[Op], dtype: DType) -> list[BadCase]:
     """All refusals of an op in one dtype."""
     return list(op.errors(Make(op.name, dtype)))
-

@@ -19,6 +19,8 @@ from groundup.shapes import normalize_axis
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["cumsum"]
+
 
 class CumSum(Op, name="cumsum", family="reduction"):
     """Element i along `axis` is the sum of elements 0 to i. Integers wrap; dtypes as for sum.

@@ -17,6 +17,8 @@ from groundup.ops.samples import BadCase, Case, Make
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["clamp", "where"]
+
 
 class Where(Op, name="where", family="elementwise"):
     """x where condition is true, else y. `condition` is bool; x and y promote to one dtype."""
@@ -30,7 +32,8 @@ class Where(Op, name="where", family="elementwise"):
     def infer(self, condition: Spec, x: Spec, y: Spec) -> Spec:
         if condition.dtype is not dt.bool_:
             raise DTypeError(
-                f"where: condition must be bool, got {condition}", hint="compare first, as in x != 0"
+                f"where: condition must be bool, got {condition}",
+                hint="compare first, as in x != 0",
             )
         return x
 

@@ -12,6 +12,8 @@ from groundup.shapes import Axis, normalize_axes, normalize_axis
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["flatten", "split", "squeeze", "transpose", "unsqueeze"]
+
 
 def transpose(x: Tensor, axis0: int = -2, axis1: int = -1) -> Tensor:
     """Two axes swapped. Raises ShapeError if one is out of range."""

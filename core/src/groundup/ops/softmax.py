@@ -16,6 +16,8 @@ from groundup.shapes import normalize_axis
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["log_softmax", "softmax"]
+
 
 def widened(x: Tensor) -> Tensor:
     """x in the dtype that its sums are kept in: float32 for float16 and bfloat16, else its own."""

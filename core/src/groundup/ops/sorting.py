@@ -20,6 +20,8 @@ from groundup.shapes import normalize_axis
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["sort", "topk"]
+
 Pair = tuple[Spec, Spec]
 
 

@@ -16,6 +16,8 @@ from groundup.shapes import normalize_axis
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["unstack"]
+
 
 class Unstack(Movement, name="unstack", family="movement"):
     """The `count` slices of x along `axis`, without that axis: views. (Array API `unstack`.)"""
@@ -31,7 +33,9 @@ class Unstack(Movement, name="unstack", family="movement"):
     def infer(self, x: Spec) -> tuple[Spec, ...]:
         axis = normalize_axis(self.axis, x.rank, "unstack")
         if x.shape[axis] != self.count:
-            raise ShapeError(f"unstack: axis {axis} of {x} has size {x.shape[axis]}, not {self.count}")
+            raise ShapeError(
+                f"unstack: axis {axis} of {x} has size {x.shape[axis]}, not {self.count}"
+            )
         return (Spec((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype),) * self.count
 
     def view(self, layout: Layout) -> list[tuple[Layout, int]]:

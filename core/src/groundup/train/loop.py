@@ -109,7 +109,9 @@ def save(session: Session, folder: RunFolder) -> None:
     if session.config.always_save_checkpoint or session.best_step == session.step:
         save_weights(session.model, folder.weights)
     session.save(folder.state)
-    plot_losses(folder.read_metrics(), folder.plot)
+    metrics = folder.read_metrics()
+    if metrics:
+        plot_losses(metrics, folder.plot)
 
 
 def start_line(session: Session) -> str:

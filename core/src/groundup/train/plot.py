@@ -13,9 +13,9 @@ def plot_losses(metrics: Sequence[Mapping[str, Any]], path: StrPath) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4))
     FigureCanvasAgg(figure)  # draws into memory, whatever display there is or is not
-    axes = figure.add_subplot()
+    axes = figure.add_axes((0.1, 0.13, 0.87, 0.83))  # quicker than a layout engine
     for key, label, style in (("loss", "training", "-"), ("val_loss", "validation", "o-")):
         points = [(line["step"], line[key]) for line in metrics if key in line]
         if points:

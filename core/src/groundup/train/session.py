@@ -47,6 +47,8 @@ class Session:
         self.config, self.dataset, self.device = config, dataset, device
         random.manual_seed(config.seed)
         self.model = GPT(gpt_config(config, dataset.vocab_size)).to(device)
+        # Weights are drawn where tensors are made by default: dropout must not depend on where.
+        random.manual_seed((config.seed + 1) % 2**64)
         self.optimizer = optim.AdamW(
             self.model.parameter_groups(config.weight_decay),
             lr=config.learning_rate,

@@ -124,12 +124,16 @@ class CpuDevice(Device):
             return None
         if not host.flags.writeable or any(s % dtype.itemsize for s in host.strides):
             return None
-        return _adopted(host, Layout(host.shape, tuple(s // dtype.itemsize for s in host.strides), dtype))
+        return _adopted(
+            host, Layout(host.shape, tuple(s // dtype.itemsize for s in host.strides), dtype)
+        )
 
 
 def _adopted(host: Array, layout: Layout) -> View:
     """A view of a flat base that starts at the lowest address, so that later views can be derived."""
-    steps = [(n - 1) * s for n, s in zip(host.shape, host.strides, strict=True)] if host.size else [0]
+    steps = (
+        [(n - 1) * s for n, s in zip(host.shape, host.strides, strict=True)] if host.size else [0]
+    )
     low = sum(step for step in steps if step < 0)
     span = sum(abs(step) for step in steps) + host.itemsize if host.size else 0
     flat = _bytes_from(host, low, span)

@@ -92,7 +92,10 @@ class CpuKernel(Kernel):
     __slots__ = ("in_place", "params", "run")
 
     def __init__(
-        self, run: Run, params: frozenset[str] = frozenset(), in_place: Mapping[int, int] | None = None
+        self,
+        run: Run,
+        params: frozenset[str] = frozenset(),
+        in_place: Mapping[int, int] | None = None,
     ) -> None:
         self.run = run
         self.params = params
@@ -115,7 +118,9 @@ class CpuKernel(Kernel):
             _quiet.run(self.run, *[v.native for v in inputs], *[v.native for v in outputs])
 
 
-def specialise(op: Op, found: Native, inputs: Sequence[Layout], outputs: Sequence[Layout]) -> CpuKernel:
+def specialise(
+    op: Op, found: Native, inputs: Sequence[Layout], outputs: Sequence[Layout]
+) -> CpuKernel:
     """The kernel of `op` for these layouts."""
     layouts = (*inputs, *outputs)
     if isinstance(found.function, np.ufunc):

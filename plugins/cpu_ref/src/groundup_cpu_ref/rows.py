@@ -11,7 +11,9 @@ import numpy as np
 from groundup_cpu_ref.native import Array
 from groundup_cpu_ref.threads import parallel
 
-_BLOCK: Final = 1 << 17  # elements: two float32 blocks of this size fit a second-level cache of 1 MiB
+_BLOCK: Final = (
+    1 << 17
+)  # elements: two float32 blocks of this size fit a second-level cache of 1 MiB
 _EVEN: Final = 4  # the number of blocks is a multiple of this, so that threads get equal shares
 
 

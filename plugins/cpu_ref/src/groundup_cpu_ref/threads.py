@@ -38,9 +38,7 @@ def parallel(work: Callable[[int, int], None], count: int, grain: int) -> None:
         work(0, count)
         return
     bounds = [count * i // pieces for i in range(pieces + 1)]
-    futures = [
-        _executor().submit(work, bounds[i], bounds[i + 1]) for i in range(1, pieces)
-    ]
+    futures = [_executor().submit(work, bounds[i], bounds[i + 1]) for i in range(1, pieces)]
     work(bounds[0], bounds[1])
     for future in futures:
         future.result()

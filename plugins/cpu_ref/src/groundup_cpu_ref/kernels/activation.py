@@ -12,6 +12,7 @@ from groundup.ops.op import Op
 from groundup_cpu_ref.native import Array, native
 from groundup_cpu_ref.threads import parallel
 
+
 @native("erf")
 def erf(op: Op, x: Array, out: Array) -> None:
     _blocks(_erf, x, out)

@@ -118,6 +118,8 @@ def cast(op: Any, x: Array, out: Array) -> None:
         wide = np.nan_to_num(np.trunc(x.astype(np.float64)), posinf=np.inf, neginf=-np.inf)
         # The largest int64 is no float64; the next lower one is.
         high = np.nextafter(float(info.max), 0) if info.bits == 64 else float(info.max)
-        out[...] = np.where(wide >= float(info.max), info.max, np.clip(wide, info.min, high).astype(out.dtype))
+        out[...] = np.where(
+            wide >= float(info.max), info.max, np.clip(wide, info.min, high).astype(out.dtype)
+        )
     else:
         np.copyto(out, x, casting="unsafe")
