@@ -149,7 +149,7 @@ def test_both_spellings_and_the_order_of_precedence(text: Path, tmp_path: Path) 
     assert app.run([*command, "--tokenizer", "char"]) == 0
     record = json.loads((tmp_path / "r" / "config.json").read_text())["train"]
     assert (record["n_layer"], record["n_embd"], record["bias"]) == (1, 32, False)
-    assert record["learning_rate"] == 1e-3  # the preset's
+    assert record["learning_rate"] == 3e-3  # the preset's
 
 
 def test_several_data_files(text: Path) -> None:
@@ -225,7 +225,7 @@ def test_bad_data(text: Path, tmp_path: Path, refused: Refused) -> None:
     assert "empty.txt is empty" in refused("train", "--data", "empty.txt")
     assert f"cannot read {tmp_path}: Is a directory" in refused("train", "--data", tmp_path)
     error = refused("train", "--data", "short.txt", "--tokenizer", "char")
-    assert "the training data has 8 tokens, but a context of 128 needs 129" in error
+    assert "the training data has 8 tokens, but a context of 64 needs 65" in error
     assert "--block-size" in error
     assert "'chars' is neither" in refused("train", "--data", text, "--tokenizer", "chars")
     assert contents(tmp_path) == before

@@ -141,7 +141,8 @@ def test_batch_norm_evaluates_by_its_running_averages(name: str) -> None:
     build, shape = CASES[name]
     ours, theirs = build(nn), build(torch.nn)
     compare(ours, theirs, data(*shape), steps=2)
-    assert ours.num_batches_tracked.item() == 2
+    seen = theirs.num_batches_tracked.item()
+    assert ours.num_batches_tracked.item() == seen > 0
     ours.eval()
     theirs.eval()
     x = data(*shape, seed=7)
@@ -151,7 +152,7 @@ def test_batch_norm_evaluates_by_its_running_averages(name: str) -> None:
     (got * got).sum().backward()
     (wanted * wanted).sum().backward()
     close(a.grad, b.grad)
-    assert ours.num_batches_tracked.item() == 2
+    assert ours.num_batches_tracked.item() == seen
 
 
 def test_batch_norm_keeps_narrow_inputs_and_wide_statistics() -> None:

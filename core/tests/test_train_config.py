@@ -45,7 +45,7 @@ def test_every_setting_says_what_it_is() -> None:
         ({"learning_rate": float("nan")}, "--learning-rate must be above 0, got nan"),
         ({"grad_clip": -1}, "--grad-clip must be at least 0"),
         ({"seed": -1}, "--seed must be at least 0"),
-        ({"n_head": 3}, "--n-embd 128 is not a multiple of --n-head 3"),
+        ({"n_head": 3}, "--n-embd 160 is not a multiple of --n-head 3"),
         ({"n_layers": 3}, r"unknown setting 'n_layers' \(did you mean n_layer"),
         ({"n_layer": 3.0}, "n_layer must be of type int, got 3.0"),
         ({"n_layer": True}, "n_layer must be of type int, got True"),

@@ -90,6 +90,9 @@ class Layout:
         strides = "" if self.is_row_major else f" strides {self.strides}"
         return f"{self.spec!r}{strides}"
 
+    def __reduce__(self) -> tuple[type[Layout], tuple[Shape, Shape, DType]]:
+        return (Layout, (self.shape, self.strides, self.dtype))
+
 
 _SPECS: Final[dict[tuple[Shape, DType], Spec]] = {}
 _LAYOUTS: Final[dict[tuple[Shape, Shape, DType], Layout]] = {}

@@ -21,10 +21,10 @@ def row_major(shape: Shape) -> Shape:
 
 def is_row_major(shape: Shape, strides: Shape) -> bool:
     """Whether elements lie in row-major order without gaps; axes of size 1 do not matter."""
+    if 0 in shape:
+        return True
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size == 0:
-            return True
         if size != 1:
             if stride != expected:
                 return False

@@ -236,6 +236,19 @@ class Tensor(TensorMethods):
         """Nested lists of Python numbers."""
         return self._device.read(self._view).tolist()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if isinstance(self._node, Node):
+            raise AutogradError(f"deepcopy: {self.spec} is part of a graph", hint="use detach()")
+        with Setting(grad=False):
+            copied = memo[id(self)] = self.detach().clone()
+            if self.requires_grad:
+                copied.requires_grad_()
+                copied.grad = None if self.grad is None else self.grad.clone()
+        return copied
+
+    def __reduce__(self) -> Any:
+        raise TypeError("tensors are not pickled; save them with groundup.serialization, or x.numpy()")
+
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ShapeError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import ClassVar, TypeAlias
 
-from groundup import ops
 from groundup.backends.devices import DeviceLike
 from groundup.dtypes import DTypeLike, float32
 from groundup.errors import ConfigError
+from groundup.nn import functional as F
 from groundup.nn.linear import blank, spread
 from groundup.nn.module import Module
 from groundup.tensor import Tensor
@@ -74,7 +74,7 @@ class Conv1d(Conv):
     axes = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv1d(
+        return F.conv1d(
             x, self.weight, self.bias,
             stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups,
         )  # fmt: skip
@@ -86,7 +86,7 @@ class Conv2d(Conv):
     axes = 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(
+        return F.conv2d(
             x, self.weight, self.bias,
             stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups,
         )  # fmt: skip
@@ -126,7 +126,7 @@ class ConvTranspose2d(Conv):
         return (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv_transpose2d(
+        return F.conv_transpose2d(
             x, self.weight, self.bias,
             stride=self.stride, padding=self.padding, output_padding=self.output_padding,
             dilation=self.dilation, groups=self.groups,
@@ -148,11 +148,11 @@ class MaxPool2d(Pool2d):
     """The maximum of each window of x (N, C, H, W), padded with -inf."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
+        return F.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
 
 
 class AvgPool2d(Pool2d):
     """The mean of each window of x (N, C, H, W), padded with zeros that count."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
+        return F.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)

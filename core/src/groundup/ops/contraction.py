@@ -83,9 +83,8 @@ class MatMul(Op, name="matmul", family="contraction"):
             tags = {"empty"} if "empty" in name else set()
             yield Case(cls(), (make.normal(*left), make.normal(*right)), name, frozenset(tags))
         for name, view in (("transposed", lambda x: x.mT), ("sliced", lambda x: x[:, ::2].mT)):
-            left = make.normal(7, 10, view=view)
-            right = make.normal(3, 7, view=lambda y: y.mT)
-            yield Case(cls(), (left, right), name, frozenset({"view"}))
+            pair = (make.normal(7, 10, view=view), make.normal(3, 7, view=lambda y: y.mT))
+            yield Case(cls(), pair, name, frozenset({"view"}))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:

@@ -1,7 +1,7 @@
 """Convolutions in two dimensions and one, transposed convolution, and the gradient of the weight.
 
-conv2d, conv_transpose2d and conv2d_backward_weight are views of one trilinear form: the gradients of
-each are the other two, to any order. What the field calls convolution is cross-correlation.
+conv2d, conv_transpose2d and conv2d_backward_weight are views of one trilinear form: the gradients
+of each are the other two, to any order. What the field calls convolution is cross-correlation.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class Convolution(Op):
 
 
 class Conv2d(Convolution, name="conv2d", family="contraction"):
-    """out[n, o, v, u] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[n, c, s v + d i - p, ...].
+    """out[n, o, v, u] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[n, c, s v + d i - p, *].
 
-    The last index is s u + d j - p; s, d, p are stride, dilation and padding.
+    * is s u + d j - p; s, d and p are stride, dilation and padding.
     x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O,) or none. Outside of x are zeros. With
     groups, output channels of group g see only the input channels of group g.
     """
@@ -226,7 +226,7 @@ class ConvTranspose2d(Convolution, name="conv_transpose2d", family="contraction"
 
 
 class Conv2dBackwardWeight(Convolution, name="conv2d_backward_weight", family="contraction"):
-    """The gradient of conv2d's weight: x (N, C, H, W), grad (N, O, Ho, Wo) to (O, C / groups, *kernel)."""
+    """The gradient of conv2d's weight, (O, C / groups, *kernel): x (N, C, H, W), grad (N, O, V, U)."""
 
     kernel: Shape
     saves = ("x", "grad")
@@ -319,7 +319,7 @@ class Conv1d(Convolution, name="conv1d", family="contraction"):
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
         for name, image, weight, settings in _CASES:
-            flat = {key: v if isinstance(v, int) else v[1:] for key, v in settings.items()}
+            flat: dict[str, Any] = {k: v if k == "groups" else v[1:] for k, v in settings.items()}
             x, w = (*image[:2], image[3]), (*weight[:2], weight[3])
             tags = frozenset({"empty"} if "empty" in name else ())
             operands = (make.normal(*x), make.normal(*w), make.normal(w[0]))

@@ -192,7 +192,7 @@ class AvgPool2d(Pool, name="avg_pool2d", family="contraction"):
 
 
 class AvgPool2dBackward(Pool, name="avg_pool2d_backward", family="contraction"):
-    """The gradient of avg_pool2d for an input (N, C, *size): each window's share to its elements."""
+    """The gradient of avg_pool2d for x (N, C, *size): a share of grad to each element of a window."""
 
     size: Shape
     accuracy = COMPOSED

@@ -26,6 +26,11 @@ class Unstack(Movement, name="unstack", family="movement"):
     count: int
 
     @property
+    def outputs(self) -> Sequence[str]:  # type: ignore[override]
+        """One per slice."""
+        return tuple(f"out{i}" for i in range(self.count))
+
+    @property
     def differentiable(self) -> Sequence[int]:  # type: ignore[override]
         """Every output."""
         return range(self.count)

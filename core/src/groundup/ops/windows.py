@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Windows:
-    """Windows of `kernel` elements, `dilation` apart, every `stride`, over an input with padding."""
+    """Windows of `kernel` elements, `dilation` apart, every `stride`, over a padded input."""
 
     kernel: Shape
     stride: Shape

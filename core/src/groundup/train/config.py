@@ -30,10 +30,10 @@ def setting(default: Any, group: str, help: str) -> Any:
 class TrainConfig:
     """The settings of a run. Raises ConfigError, naming the flag, for a value out of range."""
 
-    n_layer: int = setting(4, "Model", "transformer blocks")
-    n_head: int = setting(4, "Model", "attention heads; divides n_embd")
-    n_embd: int = setting(128, "Model", "width of the residual stream")
-    block_size: int = setting(128, "Model", "context: the most tokens that the model sees at once")
+    n_layer: int = setting(3, "Model", "transformer blocks")
+    n_head: int = setting(5, "Model", "attention heads; divides n_embd")
+    n_embd: int = setting(160, "Model", "width of the residual stream")
+    block_size: int = setting(64, "Model", "context: the most tokens that the model sees at once")
     dropout: float = setting(0.0, "Model", "probability of zeroing an activation in training")
     bias: bool = setting(True, "Model", "biases in linear layers and layer norms")
 
@@ -50,7 +50,7 @@ class TrainConfig:
     batch_size: int = setting(16, "Training", "sequences per step and micro-step")
     gradient_accumulation_steps: int = setting(1, "Training", "micro-steps per step")
     max_iters: int = setting(1000, "Training", "steps in all")
-    learning_rate: float = setting(1e-3, "Training", "its maximum, after the warm-up")
+    learning_rate: float = setting(3e-3, "Training", "its maximum, after the warm-up")
     weight_decay: float = setting(0.1, "Training", "of matrices and embeddings, not of vectors")
     beta1: float = setting(0.9, "Training", "AdamW's decay of the mean gradient")
     beta2: float = setting(0.95, "Training", "AdamW's decay of the mean squared gradient")
@@ -58,15 +58,15 @@ class TrainConfig:
     decay_lr: bool = setting(True, "Training", "warm up, then fall as a cosine to min_lr")
     warmup_iters: int = setting(50, "Training", "steps of linear warm-up")
     lr_decay_iters: int = setting(1000, "Training", "the step at which min_lr is reached")
-    min_lr: float = setting(1e-4, "Training", "the learning rate at the end")
+    min_lr: float = setting(3e-4, "Training", "the learning rate at the end")
 
-    eval_interval: int = setting(250, "Run", "steps between validations; each saves the run")
+    eval_interval: int = setting(200, "Run", "steps between validations; each saves the run")
     eval_iters: int = setting(20, "Run", "batches per validation")
     log_interval: int = setting(10, "Run", "steps between lines of metrics.jsonl")
     always_save_checkpoint: bool = setting(
         True, "Run", "write model.safetensors at every save, not only when validation improves"
     )
-    sample_prompt: str = setting("\n", "Run", "how the samples of samples.txt begin")
+    sample_prompt: str = setting("The", "Run", "how the samples of samples.txt begin")
     sample_tokens: int = setting(100, "Run", "tokens per sample; 0 for no samples")
     device: str | None = setting(None, "Run", 'such as "cpu" or "cuda:0"; default: the best one')
     dtype: DTypeName = setting(  # noqa: RUF009 - it calls field()
