@@ -3,7 +3,7 @@
 It reads the Python language reference, which comes with Python, character by character, and learns
 to write something like it.
 
-Run: python examples/03_gpt.py [--steps 500]
+Run: python examples/03_gpt.py [--steps 1000]
 """
 
 import argparse
@@ -125,7 +125,7 @@ def validate(model: GPT, batches: Batches, count: int = 10) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()

@@ -79,9 +79,9 @@ def _host(data: Any, dtype: DTypeLike | None) -> np.ndarray[Any, np.dtype[Any]]:
         raise DTypeError(f"tensor: cannot make a tensor of {type(data).__name__} ({array.dtype})")
     target = as_dtype(dtype) if dtype is not None else _PYTHON_DTYPES[array.dtype.kind]
     if target.kind == "int" and array.size and array.dtype.kind in "if":
-        info = np.iinfo(target.numpy)
-        if array.min() < info.min or array.max() > info.max:
-            raise DTypeError(f"tensor: values do not fit {target} ({info.min} to {info.max})")
+        low, high = target.range
+        if array.min() < low or array.max() > high:
+            raise DTypeError(f"tensor: values do not fit {target} ({low} to {high})")
     return array.astype(target.numpy)
 
 

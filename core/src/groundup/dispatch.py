@@ -154,7 +154,7 @@ def constant(value: bool | int | float, dtype: DType, shape: Shape, device: Devi
         layout = Layout(shape, (0,) * len(shape), dtype)
         found = make(derive(view, layout, 0, device), device, None, 0)
         device.constants[key] = found
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _launch(plan: RunKernel, views: list[View], device: Device) -> tuple[View, ...]:
@@ -251,9 +251,9 @@ def weak_dtype(value: bool | int | float, dtype: DType, op: str) -> DType:
     if dtype is dtypes.bool_:
         return dtypes.DEFAULT_INT
     if dtype.kind == "int":
-        info = np.iinfo(dtype.numpy)
-        if not info.min <= value <= info.max:
-            raise DTypeError(f"{op}: {value} does not fit {dtype} ({info.min} to {info.max})")
+        low, high = dtype.range
+        if not low <= value <= high:
+            raise DTypeError(f"{op}: {value} does not fit {dtype} ({low} to {high})")
     return dtype
 
 

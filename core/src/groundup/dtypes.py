@@ -32,7 +32,14 @@ class DType:
 
     @property
     def is_floating(self) -> bool:
+        """Whether it is one of the floats."""
         return self.kind == "float"
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the greatest value of an integer dtype."""
+        low = -(1 << (self.bits - 1)) if self.signed else 0
+        return low, low + (1 << self.bits) - 1
 
     def __repr__(self) -> str:
         return f"groundup.{self.name}"

@@ -6,6 +6,7 @@ on the values.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     """x[key]. Raises IndexingError for what is out of range, too many, or of a kind not supported."""
     items = _items(x, key)
     viewed, arrays = _basic(x, items)
-    return viewed if not arrays else _gather(viewed, arrays)
+    return viewed if not arrays else _gather(viewed, arrays, _beside(key))
 
 
 def writable(x: Tensor, key: Any) -> Tensor:
@@ -146,27 +147,34 @@ def _slice(item: slice, size: int) -> tuple[int, int, int, bool]:
     return chosen[-1], chosen[0] + 1, -chosen.step, True
 
 
-def _gather(x: Tensor, arrays: list[tuple[int, Tensor]]) -> Tensor:
+def _beside(key: Any) -> bool:
+    """Whether the arrays of a key, and the ints, which count as arrays then, lie side by side."""
+    raw = key if isinstance(key, tuple) else (key,)
+    places = [
+        i
+        for i, item in enumerate(raw)
+        if not (item is None or item is Ellipsis or isinstance(item, slice))
+    ]
+    return places[-1] - places[0] < len(places)
+
+
+def _gather(x: Tensor, arrays: list[tuple[int, Tensor]], beside: bool) -> Tensor:
     """NumPy's integer-array indexing: arrays broadcast together and index jointly.
 
-    The indexed axes are joined into one, which `take` then indexes. If the arrays are not beside each
-    other, the new axes come first, else they take the place of the indexed ones.
+    The indexed axes are joined into one, which `take` then indexes. If the arrays lay side by side
+    in the key, the new axes take the place of the indexed ones, else they come first.
     """
     axes = [axis for axis, _ in arrays]
-    adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
-    if len(arrays) == 1:
-        return ops.take(x, _wrapped(arrays[0][1], x.shape[axes[0]]), axis=axes[0])
-    place = axes[0] if adjacent else 0
+    place = axes[0] if beside else 0
     rest = [axis for axis in range(x.ndim) if axis not in axes]
     moved = x.permute(*rest[:place], *axes, *rest[place:])
-    joint: Tensor | None = None
-    count = 1
-    for axis, index in reversed(arrays):
-        part = _wrapped(index, x.shape[axis]) * count
-        joint = part if joint is None else joint + part
-        count *= x.shape[axis]
-    assert joint is not None
+    joint = _wrapped(arrays[0][1], x.shape[axes[0]])
+    for axis, index in arrays[1:]:
+        part, size = _wrapped(index, x.shape[axis]), x.shape[axis]
+        # What is out of range on one axis must not become a neighbour on another.
+        joint = ((part >= 0) & (part < size) & (joint >= 0)).where(joint * size + part, -1)
     lead, tail = moved.shape[:place], moved.shape[place + len(axes) :]
+    count = prod(moved.shape[place : place + len(axes)])
     return ops.take(moved.reshape(*lead, count, *tail), joint, axis=place)
 
 

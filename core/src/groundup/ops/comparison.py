@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from groundup import dtypes as dt
+from groundup.dtypes import DType
 from groundup.errors import DTypeError
 from groundup.layout import Spec
 from groundup.ops.accuracy import EXACT
@@ -107,7 +108,7 @@ class Bitwise(Binary):
     """Bits of integers or bool."""
 
     accuracy = EXACT
-    dtypes = (dt.int32, dt.uint8, dt.bool_)
+    dtypes: ClassVar[Sequence[DType]] = (dt.int32, dt.uint8, dt.bool_)
     differentiable = ()
 
     def infer(self, x: Spec, y: Spec) -> Spec:

@@ -25,6 +25,8 @@ from groundup.shapes import Shape
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["conv1d", "conv2d", "conv_transpose2d"]
+
 Sizes = int | Sequence[int]
 Grads = tuple["Tensor | None", ...]
 
@@ -226,7 +228,7 @@ class ConvTranspose2d(Convolution, name="conv_transpose2d", family="contraction"
 
 
 class Conv2dBackwardWeight(Convolution, name="conv2d_backward_weight", family="contraction"):
-    """The gradient of conv2d's weight, (O, C / groups, *kernel): x (N, C, H, W), grad (N, O, V, U)."""
+    """conv2d's gradient of weight (O, C / groups, *kernel): x (N, C, H, W), grad (N, O, V, U)."""
 
     kernel: Shape
     saves = ("x", "grad")

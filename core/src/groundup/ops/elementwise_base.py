@@ -52,8 +52,8 @@ class Unary(Op):
             yield case("special", make.values(SPECIAL_FLOATS), "nan", "special")
             yield case("extreme", make.values(extremes(make.dtype)), "special")
         elif make.dtype.kind == "int":
-            info = np.iinfo(make.dtype.numpy)
-            yield case("limits", Operand(np.array([info.min, info.max, 0, 1], make.dtype.numpy)))
+            low, high = make.dtype.range
+            yield case("limits", Operand(np.array([low, high, 0, 1], make.dtype.numpy)))
 
 
 class Binary(Op):

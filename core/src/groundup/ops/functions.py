@@ -8,9 +8,12 @@ from groundup.ops.arithmetic import *
 from groundup.ops.assembly import *
 from groundup.ops.attention import *
 from groundup.ops.attention_cache import *
+from groundup.ops.channel_normalization import *
 from groundup.ops.comparison import *
 from groundup.ops.contraction import *
+from groundup.ops.convolution import *
 from groundup.ops.creation import *
+from groundup.ops.einsum import *
 from groundup.ops.elementwise import *
 from groundup.ops.extrema import *
 from groundup.ops.indexing import *
@@ -19,6 +22,7 @@ from groundup.ops.masking import *
 from groundup.ops.movement import *
 from groundup.ops.normalization import *
 from groundup.ops.optimizer_ops import *
+from groundup.ops.pooling import *
 from groundup.ops.random_ops import *
 from groundup.ops.reduction import *
 from groundup.ops.rounding import *

@@ -182,7 +182,7 @@ class CrossEntropyBackward(ClassLoss, name="cross_entropy_backward", family="los
     def compose(
         self, logits: Tensor, target: Tensor, logsumexp: Tensor, grad: Tensor, grad_logsumexp: Tensor
     ) -> Tensor:
-        from groundup.ops.indexing import one_hot
+        from groundup.ops.masking import one_hot
 
         valid, ids = _valid(target, self.ignore_index)
         x = logits.astype(wide(logits.dtype))
@@ -241,7 +241,7 @@ class NllLoss(ClassLoss, name="nll_loss", family="loss"):
         return _reduce(losses, valid, self.reduction).astype(log_probs.dtype)
 
     def vjp(self, ctx: Ctx, grad: Tensor) -> tuple[Tensor, None]:
-        from groundup.ops.indexing import one_hot
+        from groundup.ops.masking import one_hot
 
         (target,) = ctx.saved
         scores = ctx.specs[0]

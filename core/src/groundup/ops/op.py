@@ -111,7 +111,7 @@ class Op(metaclass=OpMeta):
     def __init_subclass__(cls, name: str = "", family: str = "") -> None:
         if vars(cls).get("__annotations__"):  # most ops add no parameter, and attrs takes its time
             attrs.frozen(cls, slots=False, eq=False, kw_only=True, repr=False)
-            found = attrs.fields(cls)
+            found = attrs.fields(cls)  # type: ignore[arg-type]
             cls.fields = tuple(field.name for field in found)
             cls._defaults = {f.name: f.default for f in found if f.default is not attrs.NOTHING}
         if family:

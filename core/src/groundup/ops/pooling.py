@@ -21,6 +21,8 @@ from groundup.shapes import Shape
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+__all__ = ["avg_pool2d", "max_pool2d"]
+
 Sizes = int | Sequence[int]
 
 
@@ -143,7 +145,7 @@ class MaxPool2dBackward(Pool, name="max_pool2d_backward", family="contraction"):
             # Whole numbers in a few values, so that some windows hold `out` and some hold it twice.
             x = make.values((np.arange(prod(shape)) * 7 % 5).reshape(shape))
             wanted = make.values(np.full(out, 3.0))
-            yield Case(op, (x, wanted, make.normal(*out)), name, tags)
+            yield Case(op, (x, wanted, make.normal(*out)), name, tags | {"tie"})
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -192,7 +194,7 @@ class AvgPool2d(Pool, name="avg_pool2d", family="contraction"):
 
 
 class AvgPool2dBackward(Pool, name="avg_pool2d_backward", family="contraction"):
-    """The gradient of avg_pool2d for x (N, C, *size): a share of grad to each element of a window."""
+    """The gradient of avg_pool2d for x (N, C, *size): grad shared out over its windows."""
 
     size: Shape
     accuracy = COMPOSED

@@ -124,7 +124,7 @@ def extremes(dtype: DType) -> list[float]:
     """Largest, smallest normal and smallest subnormal numbers of a float dtype, both signs."""
     import ml_dtypes
 
-    info = ml_dtypes.finfo(dtype.numpy)
+    info = ml_dtypes.finfo(dtype.numpy)  # type: ignore[no-untyped-call]
     sizes = [float(info.max), float(info.tiny), float(info.smallest_subnormal)]
     return [sign * size for size in sizes for sign in (1.0, -1.0)]
 

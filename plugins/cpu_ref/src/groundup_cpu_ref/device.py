@@ -83,7 +83,7 @@ class CpuDevice(Device):
         """The strided ndarray on the view's buffer."""
         base: Array = view.buffer
         dtype = view.layout.dtype
-        if base.dtype.kind == "V" or not base.flags.c_contiguous or base.dtype.char == "E":
+        if base.dtype.kind == "V" or not base.flags.c_contiguous:
             base = base.reshape(-1).view(np.uint8)
         strides = [s * dtype.itemsize for s in view.layout.strides]
         view.native = np.ndarray(view.layout.shape, dtype.numpy, base, view.offset, strides)

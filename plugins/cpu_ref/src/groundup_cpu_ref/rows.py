@@ -1,4 +1,4 @@
-"""Row by row work: an array as rows of its last axis, in blocks that fit the cache, over the threads."""
+"""Work by rows: an array as rows of its last axis, in blocks that fit the cache, in threads."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 from groundup_cpu_ref.native import Array
 from groundup_cpu_ref.threads import parallel
 
-_BLOCK: Final = (
-    1 << 17
-)  # elements: two float32 blocks of this size fit a second-level cache of 1 MiB
+_BLOCK: Final = 1 << 17  # elements: two float32 blocks fit a second-level cache of 1 MiB
+_DOT: Final = 4096  # width up to which dot products go to BLAS
 _EVEN: Final = 4  # the number of blocks is a multiple of this, so that threads get equal shares
 
 
@@ -23,7 +22,7 @@ def as_rows(array: Array) -> Array:
 
 
 def block_count(rows: int, width: int) -> int:
-    """In how many blocks `row_blocks` works. It depends on the sizes only, so sums are reproducible."""
+    """In how many blocks `row_blocks` works: by the sizes only, so sums are reproducible."""
     wanted = -(-rows * width // _BLOCK)
     return max(1, min(rows, -(-wanted // _EVEN) * _EVEN if wanted > 1 else 1))
 
@@ -39,6 +38,29 @@ def row_blocks(work: Callable[[int, slice], None], rows: int, width: int) -> Non
     parallel(run, count, 1)
 
 
+def row_dots(left: Array, right: Array) -> Array:
+    """The dot product of each pair of rows, as a column; `right` may be one row for all.
+
+    BLAS is the quickest, but starts threads of its own for vectors of more than 10,000 elements.
+    """
+    if left.shape[-1] <= _DOT:
+        return np.asarray(np.vecdot(left, right))[..., None]
+    return np.asarray(np.add.reduce(left * right, axis=-1, keepdims=True))
+
+
 def row_sums(rows: Array) -> Array:
-    """The sum of each row, as a column. A dot product with ones is faster than NumPy's reduction."""
-    return np.vecdot(rows, np.ones(rows.shape[-1], rows.dtype))[:, None]
+    """The sum of each row, as a column. For short rows a product with ones beats NumPy's sum."""
+    if rows.shape[-1] <= _DOT:
+        return row_dots(rows, np.ones(rows.shape[-1], rows.dtype))
+    return np.asarray(np.add.reduce(rows, axis=-1, keepdims=True))
+
+
+def centre(rows: Array, out: Array) -> None:
+    """Each row minus its mean."""
+    np.subtract(rows, row_sums(rows) / rows.shape[-1], out)
+
+
+def inverse_deviation(centred: Array, eps: float) -> Array:
+    """1 / sqrt(mean of squares + eps) of each row, as a column."""
+    mean = row_dots(centred, centred) / centred.shape[-1]
+    return np.asarray(np.reciprocal(np.sqrt(mean + eps)))

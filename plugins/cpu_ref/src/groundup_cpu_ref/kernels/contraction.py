@@ -27,12 +27,17 @@ def linear(op: Op, x: Array, weight: Array, *rest: Array) -> None:
     *bias, out = rest
     target = as_rows(out)
     np.matmul(_readable(as_rows(x)), _readable(weight).T, target)
-    if bias:
-        row_blocks(lambda _, part: np.add(target[part], bias[0], target[part]), *target.shape)
+    if not bias:
+        return
+
+    def add_bias(_: int, part: slice) -> None:
+        np.add(target[part], bias[0], target[part])
+
+    row_blocks(add_bias, *target.shape)
 
 
 def _flattened(x: Array) -> Array | None:
-    """x (..., M, K) as one matrix if its strides allow it: one large product instead of many small."""
+    """x (..., M, K) as one matrix if its strides allow it: one large product, not many small."""
     try:
         return x.reshape((prod(x.shape[:-1]), x.shape[-1]), copy=False)
     except ValueError:

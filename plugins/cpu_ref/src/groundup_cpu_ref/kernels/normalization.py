@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from groundup_cpu_ref.native import Array, native
-from groundup_cpu_ref.rows import as_rows, block_count, row_blocks, row_sums
+from groundup_cpu_ref.rows import (
+    as_rows,
+    block_count,
+    centre,
+    inverse_deviation,
+    row_blocks,
+    row_dots,
+)
 
 
 @native("layer_norm", params=("eps",))
@@ -90,15 +97,15 @@ def rms_norm_backward(
 
 
 def _layer_norm(x: Array, weight: Array, bias: list[Array], eps: float, out: Array) -> None:
-    _centre(x, out)
-    np.multiply(out, _scale(out, eps), out)
+    centre(x, out)
+    np.multiply(out, inverse_deviation(out, eps), out)
     np.multiply(out, weight, out)
     if bias:
         np.add(out, bias[0], out)
 
 
 def _rms_norm(x: Array, weight: Array, eps: float, out: Array) -> None:
-    np.multiply(x, _scale(x, eps), out)
+    np.multiply(x, inverse_deviation(x, eps), out)
     np.multiply(out, weight, out)
 
 
@@ -112,14 +119,14 @@ def _layer_norm_backward(
     """
     width = x.shape[-1]
     y = np.empty_like(dx)
-    _centre(x, y)
-    scale = _scale(y, eps)
+    centre(x, y)
+    scale = inverse_deviation(y, eps)
     np.multiply(y, scale, y)
     product = np.multiply(grad, y)
     np.add.reduce(product, axis=0, out=sums[0])
     np.add.reduce(grad, axis=0, out=sums[1])
-    mean_gy = np.vecdot(product, weight)[:, None] / width
-    mean_g = np.vecdot(grad, weight)[:, None] / width
+    mean_gy = row_dots(product, weight) / width
+    mean_g = row_dots(grad, weight) / width
     np.multiply(grad, weight, dx)
     np.multiply(y, mean_gy, y)
     np.subtract(dx, y, dx)
@@ -131,22 +138,12 @@ def _rms_norm_backward(
     x: Array, weight: Array, grad: Array, eps: float, dx: Array, sums: Array
 ) -> None:
     """`sums` is this block's part of dweight; see `_layer_norm_backward`."""
-    scale = _scale(x, eps)
+    scale = inverse_deviation(x, eps)
     y = np.multiply(x, scale)
     product = np.multiply(grad, y)
     np.add.reduce(product, axis=0, out=sums)
-    mean_gy = np.vecdot(product, weight)[:, None] / x.shape[-1]
+    mean_gy = row_dots(product, weight) / x.shape[-1]
     np.multiply(grad, weight, dx)
     np.multiply(y, mean_gy, y)
     np.subtract(dx, y, dx)
     np.multiply(dx, scale, dx)
-
-
-def _centre(x: Array, out: Array) -> None:
-    np.subtract(x, row_sums(x) / x.shape[-1], out)
-
-
-def _scale(centred: Array, eps: float) -> Array:
-    """1 / sqrt(mean of squares + eps), as a column."""
-    mean = np.vecdot(centred, centred)[:, None] / centred.shape[-1]
-    return np.reciprocal(np.sqrt(mean + eps))
