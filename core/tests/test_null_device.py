@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from groundup import dtypes
+import groundup as gu
+from groundup import dispatch, dtypes
 from groundup.backends.devices import device_for
 from groundup.backends.null import NullDevice
+from groundup.errors import ConfigError, OutOfMemory
 from groundup.layout import Layout, Spec
+from groundup.ops import REGISTRY
 from groundup.ops.op import Cost, Op
+from groundup.ops.samples import cases_of
 
 
 class Halve(Op):
@@ -77,3 +82,65 @@ def test_it_opens_by_name() -> None:
     assert isinstance(device, NullDevice)
     assert device.info.name == "null"
     assert device_for("null:0") is device
+
+
+# ---- whole programs ----
+
+
+def test_a_training_step_is_counted() -> None:
+    device = opened()
+    w = gu.Tensor(device.empty(Layout.contiguous(Spec((64, 32), dtypes.float32))), device, None, 0)
+    w.requires_grad_()
+    x = gu.Tensor(device.empty(Layout.contiguous(Spec((128, 64), dtypes.float32))), device, None, 0)
+    device.work.reset()
+    (x @ w).sum().backward()
+    matmul = 2 * 128 * 64 * 32
+    assert 2 * matmul <= device.work.flops < 2.1 * matmul, "forward, and the weight's gradient"
+    assert device.work.launches >= 3
+    assert w.grad is not None
+    assert w.grad.spec is w.spec
+
+
+def test_memory_runs_out_where_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROUNDUP_NULL_MEMORY", "1MiB")
+    device = opened()
+    assert device.info.memory == 1 << 20
+    layout = Layout.contiguous(Spec((128, 1024), dtypes.float32))  # half of it
+    first = device.empty(layout)
+    second = device.empty(layout)
+    with pytest.raises(OutOfMemory) as caught:
+        device.empty(layout)
+    assert "no room for 524,288 bytes, 1,048,576 of 1,048,576 are in use" in str(caught.value)
+    del second
+    third = device.empty(layout)
+    del first, third
+    device.empty(Layout.contiguous(Spec((256, 1024), dtypes.float32)))  # once the cache is emptied
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [("4096", 4096), ("80GB", 80 * 10**9), ("24GiB", 24 << 30), ("1.5 kb", 1500), ("", None)],
+)
+def test_sizes(monkeypatch: pytest.MonkeyPatch, text: str, nbytes: int | None) -> None:
+    monkeypatch.setenv("GROUNDUP_NULL_MEMORY", text)
+    assert opened().info.memory == nbytes
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "5 parsecs", "GB"])
+def test_sizes_that_are_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("GROUNDUP_NULL_MEMORY", text)
+    with pytest.raises(ConfigError, match=r"GROUNDUP_NULL_MEMORY: .* is no size"):
+        opened()
+
+
+def test_every_op_runs_on_it() -> None:
+    """What it answers has the shape and dtype that the op promises, in every sample."""
+    device = opened()
+    for name, op in REGISTRY.items():
+        for case in cases_of(op, op.dtypes[0]):
+            inputs = tuple(o.view(gu.tensor(o.base, device=device)) for o in case.inputs)
+            results = dispatch.apply(case.op, inputs, device)
+            outs = results if isinstance(results, tuple) else (results,)
+            if not case.op.broadcasts:
+                wanted = case.op.infer_all(*[x.spec for x in inputs])
+                assert [y.spec for y in outs] == list(wanted), name

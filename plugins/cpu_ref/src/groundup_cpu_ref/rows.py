@@ -9,11 +9,14 @@ from typing import Final
 import numpy as np
 
 from groundup_cpu_ref.native import Array
-from groundup_cpu_ref.threads import parallel
+from groundup_cpu_ref.threads import THREADS, parallel
 
-_BLOCK: Final = 1 << 17  # elements: two float32 blocks fit a second-level cache of 1 MiB
+# Every NumPy call has a price, and threads hand the interpreter's lock over between calls: blocks
+# are as large as the caches allow, and small work stays in one thread.
+_BLOCK: Final = 1 << 19  # elements of the largest block: 2 MiB of float32
+_GRAIN: Final = 1 << 17  # elements that are worth a thread
 _DOT: Final = 4096  # width up to which dot products go to BLAS
-_EVEN: Final = 4  # the number of blocks is a multiple of this, so that threads get equal shares
+_RUN: Final = 4096  # elements that NumPy's innermost loop should have
 
 
 def as_rows(array: Array) -> Array:
@@ -22,13 +25,17 @@ def as_rows(array: Array) -> Array:
 
 
 def block_count(rows: int, width: int) -> int:
-    """In how many blocks `row_blocks` works: by the sizes only, so sums are reproducible."""
-    wanted = -(-rows * width // _BLOCK)
-    return max(1, min(rows, -(-wanted // _EVEN) * _EVEN if wanted > 1 else 1))
+    """In how many blocks `row_blocks` works: equal shares for the threads."""
+    size = rows * width
+    threads = max(1, min(THREADS, size // _GRAIN))
+    return max(1, min(rows, threads * -(-size // (threads * _BLOCK))))
 
 
 def row_blocks(work: Callable[[int, slice], None], rows: int, width: int) -> None:
-    """`work(index, slice of rows)` for every block, over the threads."""
+    """`work(index, slice of rows)` for every block, over the threads.
+
+    Sums over rows are kept per block and added in order: who was first makes no difference.
+    """
     count = block_count(rows, width)
 
     def run(first: int, last: int) -> None:
@@ -36,6 +43,18 @@ def row_blocks(work: Callable[[int, slice], None], rows: int, width: int) -> Non
             work(i, slice(rows * i // count, rows * (i + 1) // count))
 
     parallel(run, count, 1)
+
+
+def with_row(function: np.ufunc, rows: Array, row: Array, out: Array) -> None:
+    """`function(rows, row, out)`, broadcast. Short rows are taken several at a time."""
+    count, width = rows.shape
+    each = _RUN // max(width, 1)
+    whole = count // each * each if each > 1 else 0
+    if whole and rows.flags.c_contiguous and out.flags.c_contiguous:
+        shape = (whole // each, each * width)
+        function(rows[:whole].reshape(shape), np.tile(row, each), out[:whole].reshape(shape))
+        rows, out = rows[whole:], out[whole:]
+    function(rows, row, out)
 
 
 def row_dots(left: Array, right: Array) -> Array:

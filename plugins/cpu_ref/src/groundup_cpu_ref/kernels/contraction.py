@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from groundup.ops.op import Op
+from groundup_cpu_ref import blas
 from groundup_cpu_ref.native import Array, native
 from groundup_cpu_ref.rows import as_rows, row_blocks
 
@@ -17,16 +18,18 @@ def matmul(op: Op, x: Array, y: Array, out: Array) -> None:
         y = y[(0,) * (y.ndim - 2)] if prod(y.shape[:-2]) else y
     flat = _flattened(x) if y.ndim == 2 and x.ndim > 2 else None
     if flat is not None and out.ndim == x.ndim:
-        np.matmul(flat, _readable(y), as_rows(out))
-    else:
+        blas.matmul(flat, _readable(y), as_rows(out))
+    elif min(x.ndim, y.ndim) < 2:
         np.matmul(_readable(x), _readable(y), out)
+    else:
+        blas.matmul(_readable(x), _readable(y), out)
 
 
 @native("linear")
 def linear(op: Op, x: Array, weight: Array, *rest: Array) -> None:
     *bias, out = rest
     target = as_rows(out)
-    np.matmul(_readable(as_rows(x)), _readable(weight).T, target)
+    blas.matmul(_readable(as_rows(x)), _readable(weight).T, target)
     if not bias:
         return
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from groundup_cpu_ref import blas
 from groundup_cpu_ref.native import Array, native
 
 _COLUMNS: Final = 1 << 18  # elements of columns at a time: 1 MiB of float32
@@ -22,7 +23,7 @@ def conv2d(op: Any, x: Array, weight: Array, *rest: Array) -> None:
     for part, columns in _columns(op, x, kernel, out.shape[2:]):
         target = out[part]
         shape = (len(target), groups, matrix.shape[1], columns.shape[-1])
-        np.matmul(matrix, columns, target.reshape(shape))
+        blas.matmul(matrix, columns, target.reshape(shape))
         if bias:
             np.add(target, bias[0][:, None, None], target)
 
@@ -45,7 +46,8 @@ def conv2d_backward_weight(op: Any, x: Array, grad: Array, out: Array) -> None:
     total[...] = 0
     for part, columns in _columns(op, x, op.kernel, grad.shape[2:]):
         shape = (columns.shape[0], groups, total.shape[1], columns.shape[-1])
-        products = grad[part].reshape(shape) @ columns.swapaxes(-1, -2)
+        products = np.empty((len(columns), *total.shape), out.dtype)
+        blas.matmul(grad[part].reshape(shape), columns.swapaxes(-1, -2), products)
         np.add(total, np.add.reduce(products, axis=0), total)
 
 
@@ -60,7 +62,9 @@ def conv_transpose2d(op: Any, x: Array, weight: Array, *rest: Array) -> None:
     canvas = np.empty((1, out.shape[1], high + 2 * top, wide + 2 * left), out.dtype)
     for i in range(n):
         pixels = x[i].reshape(groups, channels // groups, prod(counts))
-        taps = (matrix @ pixels).reshape(1, out.shape[1], *weight.shape[2:], *counts)
+        columns = np.empty((*matrix.shape[:2], prod(counts)), out.dtype)
+        blas.matmul(matrix, pixels, columns)
+        taps = columns.reshape(1, out.shape[1], *weight.shape[2:], *counts)
         canvas[...] = 0
         for tap, view in _taps(op, canvas, weight.shape[2:], tuple(counts)):
             np.add(view, taps[:, :, tap[0], tap[1]], view)

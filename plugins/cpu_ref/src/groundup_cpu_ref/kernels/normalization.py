@@ -17,6 +17,7 @@ from groundup_cpu_ref.rows import (
     inverse_deviation,
     row_blocks,
     row_dots,
+    with_row,
 )
 
 
@@ -99,14 +100,14 @@ def rms_norm_backward(
 def _layer_norm(x: Array, weight: Array, bias: list[Array], eps: float, out: Array) -> None:
     centre(x, out)
     np.multiply(out, inverse_deviation(out, eps), out)
-    np.multiply(out, weight, out)
+    with_row(np.multiply, out, weight, out)
     if bias:
-        np.add(out, bias[0], out)
+        with_row(np.add, out, bias[0], out)
 
 
 def _rms_norm(x: Array, weight: Array, eps: float, out: Array) -> None:
     np.multiply(x, inverse_deviation(x, eps), out)
-    np.multiply(out, weight, out)
+    with_row(np.multiply, out, weight, out)
 
 
 def _layer_norm_backward(
@@ -114,36 +115,32 @@ def _layer_norm_backward(
 ) -> None:
     """`sums` are this block's parts of dweight and dbias.
 
-    With y the normalised rows and g = grad * weight, the means of g and g * y are dot products of
-    grad and grad * y with the weight.
+    With c the centred rows, y = c s and g = grad * weight: the means of g and of g * y are dot
+    products of grad and of grad * c with the weight, and dx = (g - mean(g) - c s mean(g y)) s.
     """
     width = x.shape[-1]
-    y = np.empty_like(dx)
-    centre(x, y)
-    scale = inverse_deviation(y, eps)
-    np.multiply(y, scale, y)
-    product = np.multiply(grad, y)
-    np.add.reduce(product, axis=0, out=sums[0])
+    c = np.empty_like(dx)
+    centre(x, c)
+    s = inverse_deviation(c, eps)
+    product = np.multiply(grad, c, dx)
+    np.einsum("ij,i->j", product, s[:, 0], out=sums[0])
     np.add.reduce(grad, axis=0, out=sums[1])
-    mean_gy = row_dots(product, weight) / width
+    np.multiply(c, row_dots(product, weight) / width * s * s, c)
     mean_g = row_dots(grad, weight) / width
-    np.multiply(grad, weight, dx)
-    np.multiply(y, mean_gy, y)
-    np.subtract(dx, y, dx)
+    with_row(np.multiply, grad, weight, dx)
+    np.subtract(dx, c, dx)
     np.subtract(dx, mean_g, dx)
-    np.multiply(dx, scale, dx)
+    np.multiply(dx, s, dx)
 
 
 def _rms_norm_backward(
     x: Array, weight: Array, grad: Array, eps: float, dx: Array, sums: Array
 ) -> None:
     """`sums` is this block's part of dweight; see `_layer_norm_backward`."""
-    scale = inverse_deviation(x, eps)
-    y = np.multiply(x, scale)
-    product = np.multiply(grad, y)
-    np.add.reduce(product, axis=0, out=sums)
-    mean_gy = row_dots(product, weight) / x.shape[-1]
-    np.multiply(grad, weight, dx)
-    np.multiply(y, mean_gy, y)
-    np.subtract(dx, y, dx)
-    np.multiply(dx, scale, dx)
+    s = inverse_deviation(x, eps)
+    product = np.multiply(grad, x, dx)
+    np.einsum("ij,i->j", product, s[:, 0], out=sums)
+    slope = np.multiply(x, row_dots(product, weight) / x.shape[-1] * s * s)
+    with_row(np.multiply, grad, weight, dx)
+    np.subtract(dx, slope, dx)
+    np.multiply(dx, s, dx)
