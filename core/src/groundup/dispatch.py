@@ -27,7 +27,7 @@ from groundup.shapes import Shape
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
-make: Callable[[View, Device, Node | Leaf | None, int], Tensor]
+make: Callable[[View, Device, Node | Leaf | None, int], Tensor] = None  # type: ignore[assignment]
 _CACHE_LIMIT = (
     20_000  # plans or constants of one device; far more than a program of static shapes uses
 )

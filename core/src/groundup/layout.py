@@ -37,6 +37,7 @@ class Spec:
 
     @property
     def rank(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     def __repr__(self) -> str:

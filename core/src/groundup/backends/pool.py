@@ -62,6 +62,7 @@ class Pool:
         return Buffer(handle, size, number, self)
 
     def give_back(self, handle: Any, nbytes: int, number: int) -> None:
+        """Keep a block for reuse; called by `Buffer` when it dies, from any thread."""
         with self._lock:
             self.in_use -= nbytes
             heapq.heappush(self._free.setdefault(nbytes, []), (number, handle))

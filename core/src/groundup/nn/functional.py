@@ -9,9 +9,28 @@ from __future__ import annotations
 from groundup import ops
 from groundup.errors import ConfigError
 from groundup.ops import (
-    avg_pool2d, batch_norm, conv1d, conv2d, conv_transpose2d, cross_entropy, gelu, group_norm,
-    layer_norm, linear, log_softmax, max_pool2d, mse_loss, nll_loss, one_hot, pad, relu, rms_norm,
-    sigmoid, silu, softmax, tanh,
+    avg_pool2d,
+    batch_norm,
+    conv1d,
+    conv2d,
+    conv_transpose2d,
+    cross_entropy,
+    gelu,
+    group_norm,
+    layer_norm,
+    linear,
+    log_softmax,
+    max_pool2d,
+    mse_loss,
+    nll_loss,
+    one_hot,
+    pad,
+    relu,
+    rms_norm,
+    sigmoid,
+    silu,
+    softmax,
+    tanh,
 )  # fmt: skip
 from groundup.random import Generator, draw
 from groundup.tensor import Tensor

@@ -28,7 +28,7 @@ def thread_count() -> int:
 THREADS: Final = thread_count()
 
 
-def parallel(work: Callable[[int, int], None], count: int, grain: int) -> None:
+def parallel(work: Callable[[int, int], object], count: int, grain: int) -> None:
     """`work(start, stop)` over [0, count) in at most THREADS pieces of at least `grain`.
 
     The calling thread takes the first piece. Nested calls run in their own thread.
