@@ -1,4 +1,6 @@
-"""Writes the generated pages of docs/: `python docs/generate.py`. A test fails when they are stale."""
+"""Writes the generated pages of docs/: `python docs/generate.py`. A test fails when they are
+stale.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ class Notes:
 def groundup_trackers():
     return {"notes": Notes}
 """
-FLAGS = ["--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--block-size", "8", "--batch-size", "2", "--max-iters", "2"]
+SIZES = {"n-layer": 1, "n-head": 1, "n-embd": 8, "block-size": 8, "batch-size": 2, "max-iters": 2}
+FLAGS = [part for name, size in SIZES.items() for part in (f"--{name}", str(size))]
 
 
 def test_a_plugins_tracker_gets_every_line(tmp_path: Path) -> None:

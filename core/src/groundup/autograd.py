@@ -1,6 +1,7 @@
 """Reverse-mode differentiation: backward, grad, value_and_grad, checkpoint, anomaly mode.
 
-Nodes run in order of falling sequence number, so each runs once, after everything that uses its outputs.
+Nodes run in order of falling sequence number, so each runs once, after everything that uses its
+outputs.
 Gradients are computed by ops on tensors, hence gradients of gradients need nothing extra.
 """
 
@@ -137,7 +138,9 @@ def push_gradients(
     retain: bool,
     create: bool,
 ) -> dict[Edge, Tensor]:
-    """Push gradients down to `targets` (None: to all leaves), running no node older than `floor`."""
+    """Push gradients down to `targets` (None: to all leaves), running no node older than
+    `floor`.
+    """
     found: dict[Edge, Tensor] = {}
     pending: dict[Node, list[Tensor | None]] = {}
     heap: list[tuple[int, Node]] = []
@@ -254,7 +257,9 @@ def _zeros(spec: Spec, node: Node) -> Tensor:
 def _through_composition(
     node: Node, grads: Sequence[Tensor | None], create: bool
 ) -> Sequence[Tensor | None]:
-    """The gradient of a composite that defines none: record its composition and differentiate that."""
+    """The gradient of a composite that defines none: record its composition and differentiate
+    that.
+    """
     inputs = node.saved
     floor = next_sequence()
     with enable_grad():
@@ -269,9 +274,11 @@ def _through_composition(
 
 
 class detect_anomaly(Intercept):  # noqa: N801
-    """While active, the first op that makes a NaN or infinity from finite inputs raises NonFiniteError.
+    """While active, the first op that makes a NaN or infinity from finite inputs raises
+    NonFiniteError.
 
-    It reads every result back, so it is slow; gradients are checked where `backward` runs inside it.
+    It reads every result back, so it is slow; gradients are checked where `backward` runs inside
+    it.
     """
 
     def __init__(self) -> None:
@@ -285,7 +292,8 @@ def _checked(op: Op, inputs: tuple[Tensor, ...], device: Device | None) -> Any:
             continue
         shapes = ", ".join(repr(t.spec) for t in inputs)
         raise NonFiniteError(
-            f"{op!r} of {shapes} made the first NaN or infinity [{out.dtype}, {out.device.info.name}]"
+            f"{op!r} of {shapes} made the first NaN or infinity "
+            f"[{out.dtype}, {out.device.info.name}]"
         )
     return results
 

@@ -31,7 +31,8 @@ def tensor(
 ) -> Tensor:
     """A tensor with a copy of `data`: numbers, nested lists, a NumPy array, or a tensor.
 
-    Python floats become float32 and ints int32 unless `dtype` says otherwise; arrays keep their dtype.
+    Python floats become float32 and ints int32 unless `dtype` says otherwise; arrays keep their
+    dtype.
     Raises DTypeError, ShapeError (ragged lists), UnsupportedDtype (the device cannot store it).
     """
     place = device_for(device)

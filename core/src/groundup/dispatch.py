@@ -1,6 +1,7 @@
 """Eager dispatch: apply an op to tensors, by the plan that `lower` made for their layouts.
 
-The hot path is a dictionary look-up, one output, one launch. `make` is the Tensor class; `tensor.py`
+The hot path is a dictionary look-up, one output, one launch. `make` is the Tensor class;
+`tensor.py`
 sets it, because the two modules need each other and this one comes first.
 """
 
@@ -119,7 +120,9 @@ def derive(view: View, layout: Layout, offset: int, device: Device) -> View:
 
 
 def to_tensors(op: Op, inputs: Sequence[Any]) -> tuple[Tensor, ...]:
-    """Python numbers become constants beside the first tensor. Raises DTypeError for other things."""
+    """Python numbers become constants beside the first tensor. Raises DTypeError for other
+    things.
+    """
     tensors = [value for value in inputs if type(value) is make]
     typed = [inputs[i] for i in op.promotes if type(inputs[i]) is make]
     dtype = (typed or tensors)[0].dtype

@@ -1,7 +1,9 @@
 """Data types: names and sizes as in the Array API, plus float16 and bfloat16.
 
-A `DType` is an interned object, so `is` compares. Promotion follows the Array API inside a kind; between
-an integer and a float tensor it follows PyTorch: the float wins. Python scalars are weak: they take the
+A `DType` is an interned object, so `is` compares. Promotion follows the Array API inside a kind;
+between
+an integer and a float tensor it follows PyTorch: the float wins. Python scalars are weak: they
+take the
 tensor's dtype.
 """
 

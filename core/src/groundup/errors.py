@@ -1,7 +1,9 @@
 """Every error that groundup raises on purpose, in one tree.
 
-An error's text names the op, the argument, shapes, dtypes and the device, and where there is one, a way
-out. Context that is known only further up (the device, the module) is added on the way by `note_device`
+An error's text names the op, the argument, shapes, dtypes and the device, and where there is one,
+a way
+out. Context that is known only further up (the device, the module) is added on the way by
+`note_device`
 and `note_module`, so the function that finds a mistake states just what it knows.
 """
 
@@ -96,7 +98,9 @@ class OpDefinitionError(GroundupError, TypeError):
 
 
 class AutogradError(GroundupError, RuntimeError):
-    """A gradient that cannot be computed: no graph, a freed graph, or an overwritten saved tensor."""
+    """A gradient that cannot be computed: no graph, a freed graph, or an overwritten saved
+    tensor.
+    """
 
 
 class GradientMismatch(GroundupError, AssertionError):

@@ -1,4 +1,5 @@
-"""The recorded graph: nodes, leaves and the per-thread mode. `dispatch` writes it, `autograd` reads it.
+"""The recorded graph: nodes, leaves and the per-thread mode. `dispatch` writes it, `autograd`
+reads it.
 
 A tensor points to the node that made it; a node points to the nodes of its inputs, never to its own
 outputs, so a graph holds no cycle and dies with the last tensor that needs it.
@@ -30,7 +31,9 @@ def next_sequence() -> int:
 
 
 class Mode(threading.local):
-    """What the current thread does with ops. One attribute, `interceptor`, serves all that look on."""
+    """What the current thread does with ops. One attribute, `interceptor`, serves all that look
+    on.
+    """
 
     interceptor: Interceptor | None = None
     grad: bool = True
@@ -173,7 +176,9 @@ class Setting:
 
 
 class Intercept:
-    """While active, ops go to `handle(op, inputs, device)`; inside it, to what was active before."""
+    """While active, ops go to `handle(op, inputs, device)`; inside it, to what was active
+    before.
+    """
 
     def __init__(self, handle: Interceptor) -> None:
         self._handle = handle

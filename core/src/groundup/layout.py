@@ -1,7 +1,10 @@
-"""Spec and Layout: what a tensor holds, and how it lies in memory. Both are interned, so `is` compares.
+"""Spec and Layout: what a tensor holds, and how it lies in memory. Both are interned, so `is`
+compares.
 
-Interning makes them cheap keys: eager dispatch looks a plan up by `(op, layout, layout, ...)` and hashes
-only identities. Offsets are deliberately not part of a layout, or every slice would be a new signature.
+Interning makes them cheap keys: eager dispatch looks a plan up by `(op, layout, layout, ...)` and
+hashes
+only identities. Offsets are deliberately not part of a layout, or every slice would be a new
+signature.
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ class Spec:
 
 
 class Layout:
-    """Shape, strides (in elements; 0 where an axis is expanded, negative where it is flipped), dtype."""
+    """Shape, strides (in elements; 0 where an axis is expanded, negative where it is flipped),
+    dtype.
+    """
 
     __slots__ = ("dtype", "is_row_major", "shape", "size", "spec", "strides")
 

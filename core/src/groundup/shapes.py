@@ -33,7 +33,9 @@ def is_row_major(shape: Shape, strides: Shape) -> bool:
 
 
 def broadcast_shapes(*shapes: Shape, op: str = "broadcast") -> Shape:
-    """The common shape of `shapes` by NumPy's rule. Raises ShapeError naming `op` and the shapes."""
+    """The common shape of `shapes` by NumPy's rule. Raises ShapeError naming `op` and the
+    shapes.
+    """
     rank = max((len(shape) for shape in shapes), default=0)
     result = [1] * rank
     for shape in shapes:

@@ -116,7 +116,9 @@ class Tensor(TensorMethods):
         return Tensor(self._view, self._device, None, 0)
 
     def register_hook(self, hook: Hook) -> None:
-        """Call `hook(grad)` when this tensor's gradient is complete; a returned tensor replaces it."""
+        """Call `hook(grad)` when this tensor's gradient is complete; a returned tensor replaces
+        it.
+        """
         if isinstance(self._node, Leaf):
             self._node.hooks.append(hook)
         elif self._node is not None:
@@ -247,7 +249,7 @@ class Tensor(TensorMethods):
         return copied
 
     def __reduce__(self) -> Any:
-        raise TypeError("tensors are not pickled; save them with groundup.serialization, or x.numpy()")
+        raise TypeError("tensors are not pickled; save x.numpy(), or a state_dict as safetensors")
 
     def __bool__(self) -> bool:
         if self.size != 1:

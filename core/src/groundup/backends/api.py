@@ -1,7 +1,9 @@
 """The backend contract: everything that a plugin for a device implements, and nothing else.
 
-A backend hands over a `Backend`; opening it gives a `Device`; a device turns an op and layouts into a
-`Kernel`; a kernel binds memory (`View`s) into a `Launch`; a launch runs. Seven methods of `Device` are
+A backend hands over a `Backend`; opening it gives a `Device`; a device turns an op and layouts
+into a
+`Kernel`; a kernel binds memory (`View`s) into a `Launch`; a launch runs. Seven methods of `Device`
+are
 abstract, the rest have defaults. Changing this file without a new `API_VERSION` fails a test.
 """
 
@@ -30,7 +32,8 @@ class View:
     """A strided window on a buffer: what kernels read and write.
 
     `offset` is in bytes. `native` is the backend's cached handle (an ndarray, a CuPy array, ...).
-    `root` is the view that owns the storage, None if this one does; the root's `version` counts writes.
+    `root` is the view that owns the storage, None if this one does; the root's `version` counts
+    writes.
     """
 
     __slots__ = ("__weakref__", "buffer", "layout", "native", "offset", "root", "version")
@@ -53,7 +56,9 @@ class Launch(Protocol):
         """Enqueue the work; never wait for it."""
 
     def describe(self) -> Mapping[str, object]:
-        """What it does, for profiles and exports: `kernel`, and if known `source`, `grid`, `buffers`."""
+        """What it does, for profiles and exports: `kernel`, and if known `source`, `grid`,
+        `buffers`.
+        """
 
 
 class Kernel(ABC):
@@ -91,7 +96,9 @@ KernelFactory: TypeAlias = Callable[
 
 @attrs.frozen
 class Kernels:
-    """Kernels that a package adds to a backend, perhaps another's: the value of `groundup_kernels`."""
+    """Kernels that a package adds to a backend, perhaps another's: the value of
+    `groundup_kernels`.
+    """
 
     table: Mapping[str, KernelFactory]  # op name -> factory
     provider: str  # named in the support matrix
@@ -144,7 +151,9 @@ class Device(ABC):
 
     @abstractmethod
     def allocate(self, nbytes: int) -> Any:
-        """Raw memory of at least `nbytes`. Raises OutOfMemory; the core then frees its cache, retries."""
+        """Raw memory of at least `nbytes`. Raises OutOfMemory; the core then frees its cache,
+        retries.
+        """
 
     @abstractmethod
     def write(self, view: View, array: HostArray) -> None:
@@ -205,7 +214,9 @@ class Device(ABC):
         return seconds
 
     def adopt(self, array: object) -> View | None:
-        """A view on the memory of another library's array (DLPack), or None if that needs a copy."""
+        """A view on the memory of another library's array (DLPack), or None if that needs a
+        copy.
+        """
         return None
 
     def copy(self, source: Device, view: View, target: View) -> bool:

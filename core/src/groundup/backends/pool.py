@@ -1,6 +1,7 @@
 """The caching allocator that devices get from the core.
 
-Freed memory is kept by size and handed out again, lowest-numbered block first, so that a loop meets the
+Freed memory is kept by size and handed out again, lowest-numbered block first, so that a loop
+meets the
 same buffers every step and a backend's bind-group cache stays warm. Frees may come from any thread.
 """
 
@@ -32,7 +33,9 @@ class Buffer:
 
 
 class Pool:
-    """Blocks by size class. `in_use`, `reserved` and `peak` are in bytes, `allocations` counts blocks."""
+    """Blocks by size class. `in_use`, `reserved` and `peak` are in bytes, `allocations` counts
+    blocks.
+    """
 
     def __init__(self, allocate: Callable[[int], Any]) -> None:
         self._allocate = allocate
@@ -43,7 +46,9 @@ class Pool:
         self.in_use = self.reserved = self.peak = self.allocations = 0
 
     def take(self, nbytes: int) -> Buffer:
-        """A block of at least `nbytes`. Raises OutOfMemory after emptying the cache and one retry."""
+        """A block of at least `nbytes`. Raises OutOfMemory after emptying the cache and one
+        retry.
+        """
         size = _round(nbytes)
         with self._lock:
             blocks = self._free.get(size)

@@ -112,7 +112,9 @@ class Minimum(Binary, name="minimum", family="elementwise"):
 
 
 class Remainder(Binary, name="remainder", family="elementwise"):
-    """x - floor(x / y) * y: the remainder with the divisor's sign. Integer division by zero raises."""
+    """x - floor(x / y) * y: the remainder with the divisor's sign. Integer division by zero
+    raises.
+    """
 
     accuracy = ROUNDED
     dtypes = NUMBERS
@@ -177,7 +179,9 @@ def minimum(x: Operand, y: Operand) -> Tensor:
 
 
 def remainder(x: Operand, y: Operand) -> Tensor:
-    """x - floor(x / y) * y: the remainder with the divisor's sign. Integer division by zero raises."""
+    """x - floor(x / y) * y: the remainder with the divisor's sign. Integer division by zero
+    raises.
+    """
     return Remainder()(x, y)
 
 

@@ -1,6 +1,7 @@
 """Attention: scaled_dot_product_attention and its gradient, attention over a key-value cache.
 
-The gradient needs no T x S matrix from the forward pass: each row's logsumexp brings the probabilities
+The gradient needs no T x S matrix from the forward pass: each row's logsumexp brings the
+probabilities
 back (Dao et al., "FlashAttention", 2022; Milakov and Gimelshein, "Online normalizer calculation for
 softmax", 2018).
 """
@@ -91,7 +92,9 @@ class Attention(Op):
 
 
 def heads_first(op: str, q: Spec, k: Spec, v: Spec) -> None:
-    """Raises ShapeError or DTypeError unless q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) agree."""
+    """Raises ShapeError or DTypeError unless q (B, H, T, D), k (B, G, S, D), v (B, G, S, E)
+    agree.
+    """
     got = f"got q {q}, k {k}, v {v}"
     if not q.rank == k.rank == v.rank == 4:
         raise ShapeError(f"{op}: q, k and v must have shape (batch, heads, length, size), {got}")
@@ -114,16 +117,18 @@ def _grouped(x: Tensor, heads: int) -> Tensor:
     return x if heads == H else x.reshape(B, heads, H // heads, S, D).sum(axis=2)
 
 
-class ScaledDotProductAttention(
-    Attention, name="scaled_dot_product_attention", family="attention"
-):
+class ScaledDotProductAttention(Attention, name="scaled_dot_product_attention", family="attention"):
     """softmax(q k^T * scale + mask) v (Vaswani et al., 2017), and each row's logsumexp of scores.
 
-    q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) give (B, H, T, E) and (B, H, T); query head h reads
-    head h // (H / G) of k and v. Extra inputs: a mask if `masked` (bool, true where a query may look,
+    q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) give (B, H, T, E) and (B, H, T); query head h
+    reads
+    head h // (H / G) of k and v. Extra inputs: a mask if `masked` (bool, true where a query may
+    look,
     or floats that are added to the scores), then a random state if `dropout` > 0. `causal`: query i
-    sees keys j <= i. Rows that see nothing are 0, with logsumexp -inf and gradients of 0. Dropout acts
-    on the probabilities, with the bits of `random_bits` of shape (B, H, T, S). Accumulates in float32.
+    sees keys j <= i. Rows that see nothing are 0, with logsumexp -inf and gradients of 0. Dropout
+    acts
+    on the probabilities, with the bits of `random_bits` of shape (B, H, T, S). Accumulates in
+    float32.
     """
 
     outputs = ("out", "logsumexp")
@@ -133,9 +138,7 @@ class ScaledDotProductAttention(
     def infer(self, q: Spec, k: Spec, v: Spec, *extras: Spec) -> tuple[Spec, Spec]:
         return self.check(q, k, v, extras), Spec(q.shape[:3], wide(q.dtype))
 
-    def compose(
-        self, q: Tensor, k: Tensor, v: Tensor, *extras: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def compose(self, q: Tensor, k: Tensor, v: Tensor, *extras: Tensor) -> tuple[Tensor, Tensor]:
         mask, state = self.split(extras)
         kind, heads = wide(q.dtype), q.shape[1]
         k, v = (shared_heads(x.astype(kind), heads) for x in (k, v))
@@ -220,7 +223,9 @@ def _variants(cls: type[Any], make: Make) -> Iterator[tuple[str, Any, Any, Any, 
     yield "cross-causal", cls(**plain, causal=True), cross, (), set()
     grouped = ((2, 6, 4, 4), (2, 2, 5, 4), (2, 2, 5, 4))
     yield "grouped", cls(**plain, causal=True), grouped, (), set()
-    mask = Operand(np.array([[1, 0, 1, 1, 0], [0] * 5, [1] * 5, [0, 0, 0, 0, 1], [1, 1, 0, 0, 0]]) > 0)
+    mask = Operand(
+        np.array([[1, 0, 1, 1, 0], [0] * 5, [1] * 5, [0, 0, 0, 0, 1], [1, 1, 0, 0, 0]]) > 0
+    )
     yield "mask", cls(**plain, masked=True), square, (mask,), {"masked-row"}
     yield "mask-causal", cls(**plain, masked=True, causal=True), square, (mask,), {"masked-row"}
     bias = make.normal(3, 1, 5)
@@ -238,7 +243,8 @@ class ScaledDotProductAttentionBackward(
 ):
     """Gradients of q, k and v from those of `out` and `logsumexp`.
 
-    P = exp(scores - logsumexp); dV = drop(P)^T dO; dS = P (drop(dO V^T) - sum(dO out) + grad_logsumexp);
+    P = exp(scores - logsumexp); dV = drop(P)^T dO; dS = P (drop(dO V^T) - sum(dO out) +
+    grad_logsumexp);
     dQ = dS K scale; dK = dS^T Q scale; heads of k and v sum over their query heads.
     """
 
@@ -311,7 +317,7 @@ class ScaledDotProductAttentionBackward(
             sums = [Operand(make.normal(*q[:3]).base.astype(np.float64)) for _ in range(2)]
             kind = np.float64 if make.dtype is dt.float64 else np.float32
             logsumexp, dsum = (Operand(x.base.astype(kind)) for x in sums)
-            logsumexp.base[...] += 1.5
+            logsumexp.base[...] += 0.5 + math.log(max(k[2], 1))
             if "masked-row" in tags:
                 logsumexp.base[:, :, 1] = -np.inf
             inputs = [make.normal(*shape) for shape in (q, k, v, out)]
@@ -346,7 +352,8 @@ def scaled_dot_product_attention(
     """softmax(q k^T * scale + mask) v. q (B, H, T, D), k (B, G, S, D), v (B, G, S, E).
 
     `mask` broadcasts to (B, H, T, S): bool, true where a query may look, or floats that are added.
-    `causal`: query i sees keys up to i. `scale` is 1 / sqrt(D) by default. G may divide H. `dropout`
+    `causal`: query i sees keys up to i. `scale` is 1 / sqrt(D) by default. G may divide H.
+    `dropout`
     needs a random `state` (`groundup.random.draw`). A row that sees nothing is 0.
     Raises ShapeError, DTypeError, ConfigError.
     """

@@ -81,13 +81,16 @@ class CachedAttention(Op, name="cached_attention", family="attention"):
         op, q = cls(scale=1.0), make.normal(1, 2, 1, 4)
         yield BadCase(op, (q, q, q, make.ints(0, 1, 2)), ShapeError, "length must be one number")
         yield BadCase(op, (q, q, q, make.of(dt.float32)), DTypeError, "length must be int32")
-        yield BadCase(op, (q, q, make.normal(1, 2, 4), make.ints(0, 1)), ShapeError, "(batch, heads")
+        yield BadCase(
+            op, (q, q, make.normal(1, 2, 4), make.ints(0, 1)), ShapeError, "(batch, heads"
+        )
 
 
 class RotaryEmbedding(Op, name="rotary_embedding", family="attention"):
     """Pairs (x[i], x[i + D/2]) turned by the angle position * theta^(-2i / D) (Su et al., 2021).
 
-    x (..., T, D) with even D, positions integers (T,). Halves are paired as in Hugging Face's Llama.
+    x (..., T, D) with even D, positions integers (T,). Halves are paired as in Hugging Face's
+    Llama.
     `inverse` turns back, which is the gradient. Computed in float32 for 16-bit floats.
     """
 
@@ -114,16 +117,16 @@ class RotaryEmbedding(Op, name="rotary_embedding", family="attention"):
         from groundup.ops.assembly import concat
 
         kind, half = wide(x.dtype), x.shape[-1] // 2
-        angle = self.angles(positions, half).astype(kind)
+        angle = self.angles(positions.astype(kind), half)
         cos, sin = angle.cos(), angle.sin() * (-1.0 if self.inverse else 1.0)
         first, second = x[..., :half].astype(kind), x[..., half:].astype(kind)
         turned = concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
         return turned.astype(x.dtype)
 
     def angles(self, at: Tensor, half: int) -> Tensor:
-        """(T, D / 2) float32."""
-        powers = positions(at, half).astype(dt.float32) * (-math.log(self.theta) / max(half, 1))
-        return at.astype(dt.float32).unsqueeze(-1) * powers.exp()
+        """(T, D / 2), in the dtype of `at`."""
+        powers = positions(at, half).astype(at.dtype) * (-math.log(self.theta) / max(half, 1))
+        return at.unsqueeze(-1) * powers.exp()
 
     def vjp(self, ctx: Ctx, grad: Tensor) -> tuple[Tensor, None]:
         (at,) = ctx.saved

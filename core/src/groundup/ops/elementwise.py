@@ -1,6 +1,7 @@
 """Elementwise functions of one tensor: absolute value, exponentials, roots, trigonometry.
 
-Each has its derivative beside it. Integers given to a function that needs floats are cast to float32.
+Each has its derivative beside it. Integers given to a function that needs floats are cast to
+float32.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The functions of all families, under one roof. Importing it registers every op of the core.
 
-Each family file lists its functions in `__all__`, so an op that joins a family touches that file alone.
+Each family file lists its functions in `__all__`, so an op that joins a family touches that file
+alone.
 """
 
 from groundup.ops.activation import *

@@ -1,4 +1,6 @@
-"""Losses: cross_entropy with its fused gradient, nll_loss, mse_loss. Names and meanings as in PyTorch."""
+"""Losses: cross_entropy with its fused gradient, nll_loss, mse_loss. Names and meanings as in
+PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,12 @@ class ClassLoss(Op):
 
     @classmethod
     def _case(
-        cls, scores: Operand, target: Operand, name: str, tags: set[str] | None = None, **params: Any
+        cls,
+        scores: Operand,
+        target: Operand,
+        name: str,
+        tags: set[str] | None = None,
+        **params: Any,
     ) -> Case:
         return Case(cls(**params), (scores, target), name, frozenset(tags or ()))
 
@@ -180,7 +187,12 @@ class CrossEntropyBackward(ClassLoss, name="cross_entropy_backward", family="los
         return logits
 
     def compose(
-        self, logits: Tensor, target: Tensor, logsumexp: Tensor, grad: Tensor, grad_logsumexp: Tensor
+        self,
+        logits: Tensor,
+        target: Tensor,
+        logsumexp: Tensor,
+        grad: Tensor,
+        grad_logsumexp: Tensor,
     ) -> Tensor:
         from groundup.ops.masking import one_hot
 
@@ -202,7 +214,12 @@ class CrossEntropyBackward(ClassLoss, name="cross_entropy_backward", family="los
 
     @classmethod
     def _case(
-        cls, scores: Operand, target: Operand, name: str, tags: set[str] | None = None, **params: Any
+        cls,
+        scores: Operand,
+        target: Operand,
+        name: str,
+        tags: set[str] | None = None,
+        **params: Any,
     ) -> Case:
         """The logsumexp that belongs to the scores, and gradients that are not constant."""
         op = cls(**params)
@@ -211,7 +228,13 @@ class CrossEntropyBackward(ClassLoss, name="cross_entropy_backward", family="los
         logsumexp = np.asarray(np.log(np.exp(x).sum(-1)), kind)
         shape = target.array.shape
         grad = np.full(shape if op.reduction == "none" else (), 0.75, scores.base.dtype)
-        inputs = (scores, target, Operand(logsumexp), Operand(grad), Operand(logsumexp * kind(0.125)))
+        inputs = (
+            scores,
+            target,
+            Operand(logsumexp),
+            Operand(grad),
+            Operand(logsumexp * kind(0.125)),
+        )
         return Case(op, inputs, name, frozenset(tags or ()))
 
     @classmethod
@@ -255,7 +278,9 @@ class NllLoss(ClassLoss, name="nll_loss", family="loss"):
 
 
 class MseLoss(Op, name="mse_loss", family="loss"):
-    """(x - target)^2, its mean or sum over all elements, or each ("none"). Mean of nothing is NaN."""
+    """(x - target)^2, its mean or sum over all elements, or each ("none"). Mean of nothing is
+    NaN.
+    """
 
     reduction: str = "mean"
     accuracy = COMPOSED
@@ -292,7 +317,10 @@ class MseLoss(Op, name="mse_loss", family="loss"):
                 yield Case(op, (make.normal(*shape), make.normal(*shape)), f"{reduction}-{name}")
             empty = (make.normal(0, 3), make.normal(0, 3))
             yield Case(op, empty, f"{reduction}-empty", frozenset({"empty", "nan"}))
-            views = (make.normal(5, 3, view=lambda x: x.mT), make.normal(3, 10, view=lambda x: x[:, ::2]))
+            views = (
+                make.normal(5, 3, view=lambda x: x.mT),
+                make.normal(3, 10, view=lambda x: x[:, ::2]),
+            )
             yield Case(op, views, f"{reduction}-views", frozenset({"view"}))
         special = (make.values([np.nan, np.inf, 1]), make.values([0, 1, -np.inf]))
         yield Case(cls(reduction="none"), special, "special", frozenset({"nan", "special"}))

@@ -258,7 +258,9 @@ class Contiguous(Movement, name="contiguous", family="movement"):
 
 
 class Assign(Movement, name="assign", family="movement"):
-    """`value`, in the memory of `target`: how state changes in place. Both have one shape and dtype."""
+    """`value`, in the memory of `target`: how state changes in place. Both have one shape and
+    dtype.
+    """
 
     aliases = {0: 0}  # noqa: RUF012
     differentiable = ()

@@ -1,6 +1,7 @@
 """The op registry: one class per operation, with everything that is known about it.
 
-An `Op` instance is the operation with its static parameters (`Softmax(axis=-1)`). Instances are interned,
+An `Op` instance is the operation with its static parameters (`Softmax(axis=-1)`). Instances are
+interned,
 so that `is` compares them and a lowering cache hashes only an identity. Calling one applies it to
 tensors. Tests, the support matrix, documentation and cost models are derived from the classes.
 """
@@ -84,9 +85,11 @@ def _canonical(value: object) -> object:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Op(metaclass=OpMeta):
-    """Base class. A subclass with `name=` is registered; annotated fields are its static parameters.
+    """Base class. A subclass with `name=` is registered; annotated fields are its static
+    parameters.
 
-    A registered class needs a docstring, `family`, `infer`, `samples` and `accuracy`; `vjp` unless it
+    A registered class needs a docstring, `family`, `infer`, `samples` and `accuracy`; `vjp` unless
+    it
     has a `compose` or is not differentiable. Anything missing is an OpDefinitionError at import.
     """
 
@@ -239,7 +242,7 @@ def _register(cls: type[Op]) -> None:
         )
     if cls.differentiable and not has(cls, "vjp") and tuple(cls.saves) != cls.inputs:
         raise OpDefinitionError(
-            f"op {cls.name!r} has no vjp, so its composition is differentiated, on the saved inputs",
+            f"op {cls.name!r} has no vjp, so its composition is differentiated on its inputs",
             hint=f"set saves = {cls.inputs}",
         )
     REGISTRY[cls.name] = cls

@@ -1,6 +1,7 @@
 """Optimizer updates, each one op over all parameters: sgd, adamw; and what clipping needs.
 
-They are pure: they return new values and declare in `aliases` which input's memory each may take over.
+They are pure: they return new values and declare in `aliases` which input's memory each may take
+over.
 `groundup.dispatch.update` applies them in place.
 """
 
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["adamw", "clip_scale", "global_norm", "sgd"]
 
-_SHAPES: tuple[tuple[Shape, ...], ...] = (((3, 5), (5,), ()), ((1,),), ((0, 3), (7,)), ((257, 129),))
+_SHAPES: tuple[tuple[Shape, ...], ...] = (
+    ((3, 5), (5,), ()),
+    ((1,),),
+    ((0, 3), (7,)),
+    ((257, 129),),
+)
 _SCALARS = ("lr", "step", "scale")
 
 
@@ -34,8 +40,10 @@ class Update(Op):
     """What the optimizer ops share.
 
     Inputs are (lr, step, scale, *params, *grads, *states): `lr`, `step` and `scale` hold one number
-    each, so that a recorded program can be replayed while they change. `step` counts from 1; gradients
-    are multiplied by `scale` first (clipping, loss scaling). Arithmetic is float32 for 16-bit floats;
+    each, so that a recorded program can be replayed while they change. `step` counts from 1;
+    gradients
+    are multiplied by `scale` first (clipping, loss scaling). Arithmetic is float32 for 16-bit
+    floats;
     states may be float32 beside parameters of 16 bits.
     """
 
@@ -71,7 +79,9 @@ class Update(Op):
         for i, state in enumerate(states):
             param = params[i % self.count]
             if state.shape != param.shape or state.dtype not in (param.dtype, wide(param.dtype)):
-                raise ShapeError(f"{self.name}: parameter {i % self.count} is {param}, its state {state}")
+                raise ShapeError(
+                    f"{self.name}: parameter {i % self.count} is {param}, its state {state}"
+                )
         return (*params, *states)
 
     def _check_counts(self, tensors: Sequence[Spec]) -> None:
@@ -186,16 +196,23 @@ class Sgd(Update, name="sgd", family="optimizer"):
         op = cls(count=1, weight_decay=(0.0,), momentum=0.9, dampening=0.5)
         three = (make.normal(6), make.normal(6), make.normal(6))
         yield Case(op, (*_numbers(step=1), *three), "first-step")
-        views = (make.normal(4, 3, view=lambda x: x.mT), make.normal(3, 8, view=lambda x: x[:, ::2]))
-        yield Case(cls(count=1, weight_decay=(0.1,)), (*_numbers(), *views), "view", frozenset({"view"}))
+        views = (
+            make.normal(4, 3, view=lambda x: x.mT),
+            make.normal(3, 8, view=lambda x: x[:, ::2]),
+        )
+        yield Case(
+            cls(count=1, weight_decay=(0.1,)), (*_numbers(), *views), "view", frozenset({"view"})
+        )
 
 
 class AdamW(Update, name="adamw", family="optimizer"):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019; Kingma and Ba, 2015).
 
     g = scale * grad; p = p - lr * weight_decay * p; m = beta1 m + (1 - beta1) g;
-    v = beta2 v + (1 - beta2) g^2; p = p - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) +
-    eps). With `decoupled=False`, Adam: g = g + weight_decay * p instead. Two states: all m, then all v.
+    v = beta2 v + (1 - beta2) g^2; p = p - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 -
+    beta2^step)) +
+    eps). With `decoupled=False`, Adam: g = g + weight_decay * p instead. Two states: all m, then
+    all v.
     """
 
     beta1: float = 0.9

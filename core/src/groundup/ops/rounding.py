@@ -74,7 +74,9 @@ class IsFinite(Unary, name="isfinite", family="elementwise"):
 
 
 class Cast(Op, name="cast", family="elementwise"):
-    """x in another dtype. Floats to integers truncate and saturate, NaN becomes 0; to bool: x != 0."""
+    """x in another dtype. Floats to integers truncate and saturate, NaN becomes 0; to bool: x !=
+    0.
+    """
 
     dtype: DType
     accuracy = ROUNDED

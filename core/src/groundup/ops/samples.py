@@ -1,7 +1,10 @@
-"""How ops describe their sample inputs: arrays, views of them, cases, and cases that must be refused.
+"""How ops describe their sample inputs: arrays, views of them, cases, and cases that must be
+refused.
 
-Samples are made of NumPy arrays, so that a test can run them on any backend and through an oracle. A view
-is a function that works alike on an array and on a Tensor (`lambda x: x.mT`, `lambda x: x[1:, ::2]`).
+Samples are made of NumPy arrays, so that a test can run them on any backend and through an oracle.
+A view
+is a function that works alike on an array and on a Tensor (`lambda x: x.mT`, `lambda x: x[1:,
+::2]`).
 """
 
 from __future__ import annotations
@@ -63,7 +66,8 @@ class BadCase:
 class Make:
     """Makes sample operands of one dtype, reproducibly.
 
-    The seed depends on the op's name and the dtype only, so adding an op changes no other op's samples.
+    The seed depends on the op's name and the dtype only, so adding an op changes no other op's
+    samples.
     """
 
     def __init__(self, name: str, dtype: DType) -> None:

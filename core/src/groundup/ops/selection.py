@@ -45,7 +45,8 @@ class Where(Op, name="where", family="elementwise"):
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
         shapes = {
-            "matrix": ((4, 5), (4, 5), (4, 5)), "scalars": ((), (), ()), "empty": ((0,), (0,), (0,)),
+            "matrix": ((4, 5), (4, 5), (4, 5)), "scalars": ((), (), ()),
+            "empty": ((0,), (0,), (0,)),
             "broadcast-x": ((3, 4), (4,), (3, 4)), "broadcast-condition": ((4,), (3, 4), (3, 4)),
             "outer": ((3, 1, 1), (1, 4, 1), (1, 1, 5)), "scalar-y": ((5,), (5,), ()),
         }  # fmt: skip

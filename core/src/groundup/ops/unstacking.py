@@ -1,4 +1,6 @@
-"""unstack: one axis taken apart into views. Its gradient is one stack, where slices would each pad."""
+"""unstack: one axis taken apart into views. Its gradient is one stack, where slices would each
+pad.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Matrix products over our own threads, with the BLAS library held to one thread meanwhile.
 
 BLAS libraries keep their own threads spinning for a while after each product. Those fight with the
-threads of the kernels around it, and on a busy machine a product can take ten times as long. One pool
+threads of the kernels around it, and on a busy machine a product can take ten times as long. One
+pool
 for everything is as fast when the machine is quiet, and keeps its speed when it is not.
 """
 
@@ -77,7 +78,9 @@ def matmul(x: Array, y: Array, out: Array) -> None:
 
 
 def _split(x: Array, y: Array, out: Array) -> None:
-    """Over the largest of the leading axes if that gives every thread work, else rows or columns."""
+    """Over the largest of the leading axes if that gives every thread work, else rows or
+    columns.
+    """
     lead = out.shape[:-2]
     if lead and max(lead) >= THREADS:
         axis = lead.index(max(lead))

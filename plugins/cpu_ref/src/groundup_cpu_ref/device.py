@@ -1,4 +1,6 @@
-"""The device `cpu`: memory is NumPy arrays, a launch runs at once, so there is nothing to wait for."""
+"""The device `cpu`: memory is NumPy arrays, a launch runs at once, so there is nothing to wait
+for.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +133,9 @@ class CpuDevice(Device):
 
 
 def _adopted(host: Array, layout: Layout) -> View:
-    """A view of a flat base that starts at the lowest address, so that later views can be derived."""
+    """A view of a flat base that starts at the lowest address, so that later views can be
+    derived.
+    """
     steps = (
         [(n - 1) * s for n, s in zip(host.shape, host.strides, strict=True)] if host.size else [0]
     )

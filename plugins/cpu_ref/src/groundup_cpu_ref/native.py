@@ -4,7 +4,8 @@
     def softmax(op, x, out):
         ...
 
-gets the op (for its static parameters), its input arrays, then its output arrays. float16 and bfloat16
+gets the op (for its static parameters), its input arrays, then its output arrays. float16 and
+bfloat16
 arrays reach it as float32 and its results are rounded back once, unless it says `exact=True`.
 """
 

@@ -42,7 +42,9 @@ _BOTTOM: Final = (
 
 
 def _blocks(function: Callable[..., None], *arrays: Array) -> None:
-    """`function(*inputs, out)` on flat blocks, in threads; views that are not row-major go whole."""
+    """`function(*inputs, out)` on flat blocks, in threads; views that are not row-major go
+    whole.
+    """
     if not all(array.flags.c_contiguous for array in arrays):
         function(*arrays)
         return
@@ -109,7 +111,8 @@ def _gelu_backward(x: Array, grad: Array, out: Array) -> None:
 
 
 def _erf(x: Array, out: Array) -> None:
-    """x P(x^2) / Q(x^2) in float64, which is 1 within float32 beyond 4; float64 itself by the C library.
+    """x P(x^2) / Q(x^2) in float64, which is 1 within float32 beyond 4; float64 itself by the C
+    library.
 
     The coefficients are our own minimax fit on (0, 4]; its relative error is below 1e-9, so a
     float32 result is off by at most 0.52 units in the last place.

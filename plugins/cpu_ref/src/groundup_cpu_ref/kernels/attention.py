@@ -1,6 +1,7 @@
 """Attention: some heads and some rows of queries at a time, so that their scores stay in cache.
 
-Threads share out the heads; each product is one call for all heads of a block. No T x S matrix of all
+Threads share out the heads; each product is one call for all heads of a block. No T x S matrix of
+all
 scores exists. A causal block ends at the last key that its last query sees.
 """
 
@@ -12,8 +13,9 @@ from typing import Any, Final
 import attrs
 import numpy as np
 
+from groundup.ops.random_ops import threshold
 from groundup_cpu_ref.blas import single_threaded
-from groundup_cpu_ref.kernels.random_ops import bits_into, dropped
+from groundup_cpu_ref.kernels.random_ops import below, words_at
 from groundup_cpu_ref.native import Array, native
 from groundup_cpu_ref.rows import row_dots, row_sums
 from groundup_cpu_ref.threads import parallel
@@ -24,7 +26,9 @@ _ROWS: Final = 64  # queries of one block, where the keys are not too many
 
 @attrs.frozen(eq=False)
 class Block:
-    """Queries `rows` of the heads `heads` (of k and v) of batch `batch`; they see keys below `end`."""
+    """Queries `rows` of the heads `heads` (of k and v) of batch `batch`; they see keys below
+    `end`.
+    """
 
     batch: int
     heads: slice
@@ -96,18 +100,26 @@ class Problem:
             later = np.arange(first, block.end) > rows + self.last
             np.copyto(scores[..., first:], -np.inf, where=later)
 
-    def drop(self, block: Block, weights: Array) -> None:
-        """Zero what dropout drops; the bits belong to places in (B, H, T, S)."""
+    def dropped(self, block: Block) -> Array | None:
+        """Which probabilities of a block dropout drops; the bits belong to places in (B, H, T,
+        S).
+        """
         if self.state is None:
-            return
+            return None
         _, G, shared, T, _ = self.q.shape
-        S = self.k.shape[3]
-        bits = np.empty((block.rows.stop - block.rows.start, S), np.uint32)
-        for g, head_weights in enumerate(weights, block.heads.start):
-            for h, one in enumerate(head_weights):
-                head = (block.batch * G + g) * shared + h
-                bits_into(self.state, (head * T + block.rows.start) * S, bits.reshape(-1))
-                np.copyto(one, 0, where=dropped(bits[:, : block.end], self.threshold))
+        S, end = self.k.shape[3], block.end
+        groups = np.arange(block.heads.start, block.heads.stop) + block.batch * G
+        heads = (groups[:, None] * shared + np.arange(shared))[..., None]
+        first = (heads * T + np.arange(block.rows.start, block.rows.stop)) * S  # place of each row
+        each = -(-end // 4) + (S % 4 > 0)  # counters; a row may begin inside one
+        counters = first.reshape(-1, 1) // 4 + np.arange(each)
+        words = np.empty((counters.size, 4), np.uint32)
+        words_at(self.state, counters.reshape(-1).astype(np.uint64), words)
+        found = below(words, self.threshold).reshape(-1, 4 * each)
+        if S % 4 == 0:
+            return found.reshape(*first.shape, -1)[..., :end]
+        columns = first.reshape(-1, 1) % 4 + np.arange(end)
+        return np.take_along_axis(found, columns, 1).reshape(*first.shape, end)
 
 
 def problem(op: Any, q: Array, k: Array, v: Array, extras: tuple[Array, ...]) -> Problem:
@@ -123,7 +135,7 @@ def problem(op: Any, q: Array, k: Array, v: Array, extras: tuple[Array, ...]) ->
         last=0 if op.causal else None,
         mask=mask,
         state=state,
-        threshold=round(op.dropout * 2**24),
+        threshold=threshold(op.dropout),
         keep=1 / (1 - op.dropout),
     )
 
@@ -151,7 +163,7 @@ def attend(p: Problem, out: Array, logsumexp: Array) -> None:
             np.exp(weights, weights)
             total = row_sums(weights)
             sums[at] = (np.log(total) + top)[..., 0]
-            p.drop(block, weights)
+            _zero(weights, p.dropped(block))
             np.matmul(weights, p.v[batch, heads, :, : block.end], result[at])
             total[total == 0] = 1
             result[at] *= out.dtype.type(p.keep) / total
@@ -174,9 +186,7 @@ def cached_attention(op: Any, q: Array, k: Array, v: Array, length: Array, out: 
     attend(p, out, np.empty(q.shape[:3], q.dtype))
 
 
-@native(
-    "scaled_dot_product_attention_backward", params=("scale", "causal", "dropout", "masked")
-)
+@native("scaled_dot_product_attention_backward", params=("scale", "causal", "dropout", "masked"))
 def scaled_dot_product_attention_backward(
     op: Any, q: Array, k: Array, v: Array, out: Array, logsumexp: Array, grad: Array,
     grad_logsumexp: Array, *rest: Array,
@@ -221,18 +231,24 @@ def _gradients(p: Problem, passed: Passed, batch: int, heads: slice) -> None:
         weights -= passed.shift[at]
         np.exp(weights, weights)
         np.matmul(grad, p.v[batch, heads, :, : block.end].mT, dscores)
-        if p.state is not None:
+        dropped = p.dropped(block)
+        if dropped is not None:
             dscores *= dscores.dtype.type(p.keep)
-            p.drop(block, dscores)
+            _zero(dscores, dropped)
         dscores -= passed.delta[at]
         dscores *= weights
         np.matmul(dscores, p.k[batch, heads, :, : block.end], passed.dq[at])
         passed.dq[at] *= p.scale
-        if p.state is not None:
-            p.drop(block, weights)
+        if dropped is not None:
             weights *= weights.dtype.type(p.keep)
+            _zero(weights, dropped)
         _add(dk, block, dscores, queries, p.q.shape[3])
         _add(dv, block, weights, grad, p.q.shape[3])
+
+
+def _zero(scores: Array, dropped: Array | None) -> None:
+    if dropped is not None:
+        np.copyto(scores, 0, where=dropped)
 
 
 def _add(total: Array, block: Block, left: Array, right: Array, length: int) -> None:
@@ -247,7 +263,9 @@ def _add(total: Array, block: Block, left: Array, right: Array, length: int) -> 
 
 
 class Scratch:
-    """Memory for the scores of one thread's blocks, taken once: fresh pages cost more than products."""
+    """Memory for the scores of one thread's blocks, taken once: fresh pages cost more than
+    products.
+    """
 
     def __init__(self, count: int, dtype: Any) -> None:
         self._count, self._dtype = count, dtype
@@ -261,3 +279,18 @@ class Scratch:
         if self._memory.size < size:
             self._memory = np.empty(size, self._dtype)
         return list(self._memory[:size].reshape(shape))
+
+
+@native("rotary_embedding", params=("theta", "inverse"))
+def rotary_embedding(op: Any, x: Array, positions: Array, out: Array) -> None:
+    """Angles are computed in float64, products in the dtype of x."""
+    half = x.shape[-1] // 2
+    powers = np.exp(np.arange(half) * (-np.log(op.theta) / max(half, 1)))
+    angle = positions.astype(np.float64)[:, None] * powers
+    cos = np.cos(angle).astype(x.dtype)
+    sin = (np.sin(angle) * (-1 if op.inverse else 1)).astype(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    np.multiply(first, cos, out[..., :half])
+    out[..., :half] -= second * sin
+    np.multiply(second, cos, out[..., half:])
+    out[..., half:] += first * sin

@@ -55,7 +55,9 @@ def reciprocal(op: Op, x: Array, out: Array) -> None:
 
 @native("sigmoid")
 def sigmoid(op: Op, x: Array, out: Array) -> None:
-    """0.5 * tanh(x / 2) + 0.5 overflows nowhere; for very negative x exp(x) keeps the small values."""
+    """0.5 * tanh(x / 2) + 0.5 overflows nowhere; for very negative x exp(x) keeps the small
+    values.
+    """
     small = np.exp(-np.abs(x))
     np.divide(np.where(x >= 0, 1, small), small + 1, out)
 

@@ -15,7 +15,7 @@ _CACHE: Final = 128 * 1024  # bytes of one block of rows; a second one is scratc
 
 def _rows_of(array: Array) -> int:
     """How many rows of a matrix make a block."""
-    return max(1, _CACHE // max(array.strides[0], array.shape[1] * array.itemsize, 1))
+    return max(1, _CACHE // max(array.shape[1] * array.itemsize, 1))
 
 
 def checked_ids(op: Any, target: Array, classes: int) -> tuple[Array, Array]:
@@ -96,7 +96,9 @@ def _reduce(op: Any, losses: Array, valid: Array, out: Array) -> None:
         out[...] = losses.reshape(out.shape)
         return
     total = losses.sum()
-    out[...] = total if op.reduction == "sum" else total / losses.dtype.type(np.count_nonzero(valid))
+    if op.reduction == "mean":
+        total = total / losses.dtype.type(np.count_nonzero(valid))
+    out[...] = total
 
 
 def _row_factors(op: Any, grad: Array, valid: Array, dtype: Any) -> Array:

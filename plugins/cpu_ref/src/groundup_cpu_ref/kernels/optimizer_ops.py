@@ -15,6 +15,7 @@ from groundup_cpu_ref.threads import parallel
 
 _BLOCK: Final = 8192  # elements: seven float32 arrays of this size fit 256 KiB
 _GRAIN: Final = 65536
+_ROW: Final = 4096  # BLAS starts threads of its own for dot products much longer than this
 Step = Callable[..., None]
 
 
@@ -27,7 +28,7 @@ def adamw(op: Any, *arrays: Array) -> None:
 
 
 def _adamw(
-    op: Any, rates: tuple[float, float, float, float], decay: float, grad: Array, own: Sequence[Array]
+    op: Any, rates: Sequence[float], decay: float, grad: Array, own: Sequence[Array]
 ) -> None:
     """`own` (parameter, m, v) and `grad` are ours to overwrite."""
     lr, scale, first, second = rates
@@ -59,9 +60,7 @@ def sgd(op: Any, *arrays: Array) -> None:
     _update(op, partial(_sgd, op, (lr, step, scale)), arrays[3:])
 
 
-def _sgd(
-    op: Any, rates: tuple[float, float, float], decay: float, grad: Array, own: Sequence[Array]
-) -> None:
+def _sgd(op: Any, rates: Sequence[float], decay: float, grad: Array, own: Sequence[Array]) -> None:
     lr, step, scale = rates
     param = own[0]
     grad *= scale
@@ -132,5 +131,8 @@ def global_norm(op: Op, *arrays: Array) -> None:
             part = flat[low : low + _GRAIN]
             if part.dtype.itemsize < 4:
                 part = part.astype(np.float32)
-            total += float(np.dot(part, part))
+            whole = part.size // _ROW * _ROW
+            rows = part[:whole].reshape(-1, _ROW)
+            total += float(np.vecdot(rows, rows).sum(dtype=np.float64))
+            total += float(np.dot(part[whole:], part[whole:]))
     out[...] = math.sqrt(total)

@@ -1,6 +1,8 @@
 """Random numbers: Philox4x32-10 in blocks of counters, and what is made from its bits.
 
-NumPy has no 32 x 32 -> 64 bit product, so the words are kept in uint64 arrays.
+NumPy has no 32 x 32 -> 64 bit product, so words are kept in uint64 arrays. The two halves of a
+round
+are the two rows of one array: half as many NumPy calls.
 """
 
 from __future__ import annotations
@@ -14,51 +16,51 @@ from groundup.ops.op import Op
 from groundup_cpu_ref.native import Array, native
 from groundup_cpu_ref.threads import parallel
 
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85
-_LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
-_BLOCK: Final = 2048  # counters: six uint64 arrays of this size and the output fit 256 KiB
+_FACTORS: Final = np.array([[0xD2511F53], [0xCD9E8D57]], np.uint64)
+_WEYL: Final = np.array([[0x9E3779B9], [0xBB67AE85]], np.uint64)
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_COUNTERS: Final = 8192  # of one block: its three arrays fit the second-level cache
+_BLOCK: Final = 4 * _COUNTERS  # words of one block
+_GRAIN: Final = 16384  # elements that are worth a thread
 _UNIT: Final = np.float32(2.0**-24)
 
 
 def bits_into(state: Array, start: int, out: Array) -> None:
     """Elements start, start + 1, ... of the draw `state` into the flat uint32 array `out`."""
-    words = [int(word) & 0xFFFFFFFF for word in state]
-    scratch = np.empty((6, _BLOCK), np.uint64)
     first, stop = start // 4, -(-(start + out.size) // 4)
-    for low in range(first, stop, _BLOCK):
-        high = min(low + _BLOCK, stop)
-        block = philox(words, low, scratch[:, : high - low])
-        skip = max(start - 4 * low, 0)
-        target = out[4 * low + skip - start :][: 4 * (high - low) - skip]
-        if target.size == 4 * (high - low):
-            np.copyto(target.reshape(-1, 4), block.T, casting="unsafe")
-        else:
-            target[...] = block.T.reshape(-1)[skip : skip + target.size]
+    if start % 4 == 0 and out.size % 4 == 0:
+        words_at(state, np.arange(first, stop, dtype=np.uint64), out.reshape(-1, 4))
+        return
+    whole = np.empty((stop - first, 4), np.uint32)
+    words_at(state, np.arange(first, stop, dtype=np.uint64), whole)
+    out[...] = whole.reshape(-1)[start % 4 :][: out.size]
 
 
-def philox(words: list[int], first: int, scratch: Array) -> Array:
-    """Ten rounds on the counters first, first + 1, ...: their four words as the rows of an array."""
-    x0, x1, x2, x3, p0, p1 = scratch
-    x0[:] = np.arange(first, first + x0.size, dtype=np.uint64)
-    np.right_shift(x0, _32, x1)
-    np.bitwise_and(x0, _LOW, x0)
-    x2.fill(words[2])
-    x3.fill(words[3])
-    key0, key1 = words[0], words[1]
-    for _ in range(10):
-        np.multiply(x0, _M0, p0)
-        np.multiply(x2, _M1, p1)
-        np.right_shift(p1, _32, x0)
-        np.bitwise_xor(x0, x1, x0)
-        np.bitwise_xor(x0, np.uint64(key0), x0)
-        np.bitwise_and(p1, _LOW, x1)
-        np.right_shift(p0, _32, x2)
-        np.bitwise_xor(x2, x3, x2)
-        np.bitwise_xor(x2, np.uint64(key1), x2)
-        np.bitwise_and(p0, _LOW, x3)
-        key0, key1 = (key0 + _W0) & 0xFFFFFFFF, (key1 + _W1) & 0xFFFFFFFF
-    return scratch[:4]
+def words_at(state: Array, counters: Array, out: Array) -> None:
+    """The four words of each of `counters` as the rows of `out`, uint32."""
+    seed_low, seed_high, draw_low, draw_high = (int(word) & 0xFFFFFFFF for word in state)
+    key = np.array([[seed_low], [seed_high]], np.uint64)
+    scratch = np.empty((3, 2, min(_COUNTERS, counters.size)), np.uint64)
+    for low in range(0, counters.size, _COUNTERS):
+        block = counters[low : low + _COUNTERS]
+        even, odd, products = scratch[..., : block.size]
+        np.bitwise_and(block, _LOW, even[0])
+        np.right_shift(block, _HALF, odd[0])
+        even[1], odd[1] = draw_low, draw_high
+        philox(key, even, odd, products)
+        target = out[low : low + _COUNTERS]
+        for column, row in enumerate((even[0], odd[0], even[1], odd[1])):
+            np.copyto(target[:, column], row, casting="unsafe")
+
+
+def philox(key: Array, even: Array, odd: Array, products: Array) -> None:
+    """Ten rounds in place: `even` holds words 0 and 2 of each counter, `odd` words 1 and 3."""
+    for turn in range(10):
+        np.multiply(even, _FACTORS, products)
+        np.bitwise_xor(odd, (key + np.uint64(turn) * _WEYL) & _LOW, odd)
+        np.right_shift(products[::-1], _HALF, even)
+        np.bitwise_xor(even, odd, even)
+        np.bitwise_and(products[::-1], _LOW, odd)
 
 
 def threaded_bits(state: Array, out: Array) -> None:
@@ -67,7 +69,7 @@ def threaded_bits(state: Array, out: Array) -> None:
     def work(start: int, stop: int) -> None:
         bits_into(state, start, out[start:stop])
 
-    parallel(work, out.size, 4 * _BLOCK)
+    parallel(work, out.size, _GRAIN)
 
 
 def _units(bits: Array) -> Array:
@@ -94,9 +96,9 @@ def uniform(op: Any, state: Array, out: Array) -> None:
     flat = out.reshape(-1)
 
     def work(start: int, stop: int) -> None:
-        bits = np.empty(min(4 * _BLOCK, stop - start), np.uint32)
-        for low in range(start, stop, 4 * _BLOCK):
-            part = bits[: min(4 * _BLOCK, stop - low)]
+        bits = np.empty(min(_BLOCK, stop - start), np.uint32)
+        for low in range(start, stop, _BLOCK):
+            part = bits[: min(_BLOCK, stop - low)]
             bits_into(state, low, part)
             u = _units(part)
             if (op.low, op.high) != (0.0, 1.0):
@@ -104,7 +106,7 @@ def uniform(op: Any, state: Array, out: Array) -> None:
                 u += np.float32(op.low)
             flat[low : low + u.size] = u
 
-    parallel(work, flat.size, 4 * _BLOCK)
+    parallel(work, flat.size, _GRAIN)
 
 
 @native("normal", params=("shape", "mean", "std", "dtype"), exact=True)
@@ -120,7 +122,7 @@ def normal(op: Any, state: Array, out: Array) -> None:
             rest = flat[pairs + low : pairs + high]
             rest[...] = sin[: rest.size]
 
-    parallel(work, pairs, _BLOCK)
+    parallel(work, pairs, _GRAIN)
 
 
 def _box_muller(op: Any, state: Array, span: tuple[int, int], pairs: int) -> tuple[Array, Array]:
@@ -153,18 +155,18 @@ def dropout(op: Any, x: Array, state: Array, out: Array) -> None:
     scale = x.dtype.type(op.scale)
 
     def work(start: int, stop: int) -> None:
-        bits = np.empty(min(4 * _BLOCK, stop - start), np.uint32)
-        for low in range(start, stop, 4 * _BLOCK):
-            part = bits[: min(4 * _BLOCK, stop - low)]
+        bits = np.empty(min(_BLOCK, stop - start), np.uint32)
+        for low in range(start, stop, _BLOCK):
+            part = bits[: min(_BLOCK, stop - low)]
             bits_into(state, low, part)
             span = slice(low, low + part.size)
             np.multiply(source[span], scale, target[span])
-            np.copyto(target[span], 0, where=dropped(part, op.threshold))
+            np.copyto(target[span], 0, where=below(part, op.threshold))
 
-    parallel(work, source.size, 4 * _BLOCK)
+    parallel(work, source.size, _GRAIN)
 
 
-def dropped(bits: Array, threshold: int) -> Array:
+def below(bits: Array, threshold: int) -> Array:
     """Where the upper 24 bits lie below the threshold."""
     if threshold == 2**24:
         return np.ones(bits.shape, np.bool_)
