@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from groundup.backends.devices import device_for
 from groundup.ops import REGISTRY
 from groundup.ops.op import has
-from groundup.support import matrix
+from groundup.support import OpSupport, matrix
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from the registry. Do not edit. -->"
@@ -16,35 +17,22 @@ NOTE = "<!-- Written by docs/generate.py from the registry. Do not edit. -->"
 
 def ops_page() -> str:
     """One table per family: the op, what it computes, its parameters, where it is native."""
-    backends = ("cpu",)
-    support = {row.op: row for row in matrix(backends)}
+    rows = matrix({"cpu": device_for("cpu")})
     lines = ["# The ops", "", NOTE, ""]
-    lines += [
-        f"{len(REGISTRY)} ops. A composite op runs anywhere by its composition in simpler ones."
-    ]
-    for family in dict.fromkeys(cls.family for cls in REGISTRY.values()):
+    lines += [f"{len(rows)} ops. A composite runs on any backend, by its composition in simpler ops."]
+    for family in dict.fromkeys(row.family for row in rows):
         lines += ["", f"## {family}", "", "| op | formula | parameters | kind | cpu |"]
         lines += ["|---|---|---|---|---|"]
-        for name, cls in sorted(REGISTRY.items()):
-            if cls.family != family:
-                continue
-            formula = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|")
-            kind = (
-                "view"
-                if has(cls, "view")
-                else "primitive"
-                if not has(cls, "compose")
-                else "composite"
-            )
-            cells = [
-                f"`{name}`",
-                formula,
-                ", ".join(cls.fields),
-                kind,
-                support[name].backends["cpu"],
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
+        lines += [_line(row) for row in rows if row.family == family]
     return "\n".join(lines) + "\n"
+
+
+def _line(row: OpSupport) -> str:
+    op = REGISTRY[row.op]
+    formula = " ".join((op.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|")
+    kind = "view" if has(op, "view") else "primitive" if row.primitive else "composite"
+    cells = [f"`{row.op}`", formula, ", ".join(op.fields), kind, row.backends["cpu"]]
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

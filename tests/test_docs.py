@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from pathlib import Path
 
@@ -28,3 +29,12 @@ def test_every_documented_hook_exists() -> None:
         if line.startswith("## `")
     ]
     assert headings == list(HOOKS)
+
+
+def test_the_table_of_ops_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert (DOCS / "ops.md").read_text() == generate.ops_page(), "run: python docs/generate.py"

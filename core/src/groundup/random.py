@@ -1,10 +1,8 @@
 """Random tensors and the generators that their states come from.
 
 Numbers depend on the seed, on how many draws came before, and on nothing else: the same program
-draws
-the same bits on every backend (see `ops/random_ops.py`). A generator's state lives on its device,
-so
-neither drawing nor replaying a compiled program waits for the host.
+draws the same bits on every backend (see `ops/random_ops.py`). A generator's state lives on its
+device, so neither drawing nor replaying a compiled program waits for the host.
 """
 
 from __future__ import annotations
@@ -183,8 +181,7 @@ def randint(
     """Integers in [low, high): low + (31 random bits) % (high - low).
 
     Low values are more likely by less than (high - low) / 2^31. Raises ConfigError for an empty
-    range
-    or one that does not fit int32, DTypeError for a dtype that is no integer.
+    range or one that does not fit int32, DTypeError for a dtype that is no integer.
     """
     kind = as_dtype(dtype)
     if kind.kind != "int":

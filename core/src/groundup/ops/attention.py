@@ -1,9 +1,8 @@
 """Attention: scaled_dot_product_attention and its gradient, attention over a key-value cache.
 
 The gradient needs no T x S matrix from the forward pass: each row's logsumexp brings the
-probabilities
-back (Dao et al., "FlashAttention", 2022; Milakov and Gimelshein, "Online normalizer calculation for
-softmax", 2018).
+probabilities back (Dao et al., "FlashAttention", 2022; Milakov and Gimelshein, "Online normalizer
+calculation for softmax", 2018).
 """
 
 from __future__ import annotations
@@ -92,9 +91,7 @@ class Attention(Op):
 
 
 def heads_first(op: str, q: Spec, k: Spec, v: Spec) -> None:
-    """Raises ShapeError or DTypeError unless q (B, H, T, D), k (B, G, S, D), v (B, G, S, E)
-    agree.
-    """
+    """ShapeError or DTypeError unless q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) agree."""
     got = f"got q {q}, k {k}, v {v}"
     if not q.rank == k.rank == v.rank == 4:
         raise ShapeError(f"{op}: q, k and v must have shape (batch, heads, length, size), {got}")
@@ -121,14 +118,11 @@ class ScaledDotProductAttention(Attention, name="scaled_dot_product_attention", 
     """softmax(q k^T * scale + mask) v (Vaswani et al., 2017), and each row's logsumexp of scores.
 
     q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) give (B, H, T, E) and (B, H, T); query head h
-    reads
-    head h // (H / G) of k and v. Extra inputs: a mask if `masked` (bool, true where a query may
-    look,
-    or floats that are added to the scores), then a random state if `dropout` > 0. `causal`: query i
-    sees keys j <= i. Rows that see nothing are 0, with logsumexp -inf and gradients of 0. Dropout
-    acts
-    on the probabilities, with the bits of `random_bits` of shape (B, H, T, S). Accumulates in
-    float32.
+    reads head h // (H / G) of k and v. Extra inputs: a mask if `masked` (bool, true where a query
+    may look, or floats that are added to the scores), then a random state if `dropout` > 0.
+    `causal`: query i sees keys j <= i. Rows that see nothing are 0, with logsumexp -inf and
+    gradients of 0. Dropout acts on the probabilities, with the bits of `random_bits` of shape
+    (B, H, T, S). Accumulates in float32.
     """
 
     outputs = ("out", "logsumexp")
@@ -223,9 +217,8 @@ def _variants(cls: type[Any], make: Make) -> Iterator[tuple[str, Any, Any, Any, 
     yield "cross-causal", cls(**plain, causal=True), cross, (), set()
     grouped = ((2, 6, 4, 4), (2, 2, 5, 4), (2, 2, 5, 4))
     yield "grouped", cls(**plain, causal=True), grouped, (), set()
-    mask = Operand(
-        np.array([[1, 0, 1, 1, 0], [0] * 5, [1] * 5, [0, 0, 0, 0, 1], [1, 1, 0, 0, 0]]) > 0
-    )
+    rows = ([1, 0, 1, 1, 0], [0] * 5, [1] * 5, [0, 0, 0, 0, 1], [1, 1, 0, 0, 0])
+    mask = Operand(np.array(rows) > 0)
     yield "mask", cls(**plain, masked=True), square, (mask,), {"masked-row"}
     yield "mask-causal", cls(**plain, masked=True, causal=True), square, (mask,), {"masked-row"}
     bias = make.normal(3, 1, 5)
@@ -243,8 +236,8 @@ class ScaledDotProductAttentionBackward(
 ):
     """Gradients of q, k and v from those of `out` and `logsumexp`.
 
-    P = exp(scores - logsumexp); dV = drop(P)^T dO; dS = P (drop(dO V^T) - sum(dO out) +
-    grad_logsumexp);
+    P = exp(scores - logsumexp); dV = drop(P)^T dO;
+    dS = P (drop(dO V^T) - sum(dO out) + grad_logsumexp);
     dQ = dS K scale; dK = dS^T Q scale; heads of k and v sum over their query heads.
     """
 
@@ -353,8 +346,7 @@ def scaled_dot_product_attention(
 
     `mask` broadcasts to (B, H, T, S): bool, true where a query may look, or floats that are added.
     `causal`: query i sees keys up to i. `scale` is 1 / sqrt(D) by default. G may divide H.
-    `dropout`
-    needs a random `state` (`groundup.random.draw`). A row that sees nothing is 0.
+    `dropout` needs a random `state` (`groundup.random.draw`). A row that sees nothing is 0.
     Raises ShapeError, DTypeError, ConfigError.
     """
     if dropout and state is None:

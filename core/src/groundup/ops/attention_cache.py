@@ -75,23 +75,23 @@ class CachedAttention(Op, name="cached_attention", family="attention"):
         junk = (make.normal(1, 1, 1, 2), make.values(unfilled), make.values(unfilled))
         count = Operand(np.asarray(np.int32(2)))
         yield Case(cls(scale=0.5), (*junk, count), "unfilled", frozenset({"special"}))
+        turned = [make.normal(2, 2, 4, n, view=lambda x: x.mT) for n in (1, 7, 7)]
+        yield Case(cls(scale=0.5), (*turned, count), "view", frozenset({"view"}))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
         op, q = cls(scale=1.0), make.normal(1, 2, 1, 4)
         yield BadCase(op, (q, q, q, make.ints(0, 1, 2)), ShapeError, "length must be one number")
         yield BadCase(op, (q, q, q, make.of(dt.float32)), DTypeError, "length must be int32")
-        yield BadCase(
-            op, (q, q, make.normal(1, 2, 4), make.ints(0, 1)), ShapeError, "(batch, heads"
-        )
+        flat = make.normal(1, 2, 4)
+        yield BadCase(op, (q, q, flat, make.ints(0, 1)), ShapeError, "(batch, heads")
 
 
 class RotaryEmbedding(Op, name="rotary_embedding", family="attention"):
     """Pairs (x[i], x[i + D/2]) turned by the angle position * theta^(-2i / D) (Su et al., 2021).
 
     x (..., T, D) with even D, positions integers (T,). Halves are paired as in Hugging Face's
-    Llama.
-    `inverse` turns back, which is the gradient. Computed in float32 for 16-bit floats.
+    Llama. `inverse` turns back, which is the gradient. Computed in float32 for 16-bit floats.
     """
 
     theta: float = 10000.0

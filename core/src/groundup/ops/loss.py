@@ -1,11 +1,10 @@
-"""Losses: cross_entropy with its fused gradient, nll_loss, mse_loss. Names and meanings as in
-PyTorch.
-"""
+"""Losses: cross_entropy with its fused gradient, nll_loss, mse_loss; meanings as in PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["cross_entropy", "mse_loss", "nll_loss"]
 
 REDUCTIONS = ("mean", "sum", "none")
+Tags: TypeAlias = AbstractSet[str]
 
 
 def wide(dtype: DType) -> DType:
@@ -83,10 +83,10 @@ class ClassLoss(Op):
         scores: Operand,
         target: Operand,
         name: str,
-        tags: set[str] | None = None,
+        tags: Tags = frozenset(),
         **params: Any,
     ) -> Case:
-        return Case(cls(**params), (scores, target), name, frozenset(tags or ()))
+        return Case(cls(**params), (scores, target), name, frozenset(tags))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -218,24 +218,18 @@ class CrossEntropyBackward(ClassLoss, name="cross_entropy_backward", family="los
         scores: Operand,
         target: Operand,
         name: str,
-        tags: set[str] | None = None,
+        tags: Tags = frozenset(),
         **params: Any,
     ) -> Case:
         """The logsumexp that belongs to the scores, and gradients that are not constant."""
         op = cls(**params)
         x = scores.array.astype(np.float64)
         kind = np.float64 if scores.base.dtype == np.float64 else np.float32
-        logsumexp = np.asarray(np.log(np.exp(x).sum(-1)), kind)
-        shape = target.array.shape
-        grad = np.full(shape if op.reduction == "none" else (), 0.75, scores.base.dtype)
-        inputs = (
-            scores,
-            target,
-            Operand(logsumexp),
-            Operand(grad),
-            Operand(logsumexp * kind(0.125)),
-        )
-        return Case(op, inputs, name, frozenset(tags or ()))
+        logsumexp = np.log(np.exp(x).sum(-1))
+        shape = target.array.shape if op.reduction == "none" else ()
+        grad = Operand(np.full(shape, 0.75, scores.base.dtype))
+        row, dsum = (Operand(np.asarray(values, kind)) for values in (logsumexp, logsumexp / 8))
+        return Case(op, (scores, target, row, grad, dsum), name, frozenset(tags))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -278,9 +272,7 @@ class NllLoss(ClassLoss, name="nll_loss", family="loss"):
 
 
 class MseLoss(Op, name="mse_loss", family="loss"):
-    """(x - target)^2, its mean or sum over all elements, or each ("none"). Mean of nothing is
-    NaN.
-    """
+    """(x - target)^2: its mean or sum over all elements, or each. The mean of nothing is NaN."""
 
     reduction: str = "mean"
     accuracy = COMPOSED
@@ -317,10 +309,8 @@ class MseLoss(Op, name="mse_loss", family="loss"):
                 yield Case(op, (make.normal(*shape), make.normal(*shape)), f"{reduction}-{name}")
             empty = (make.normal(0, 3), make.normal(0, 3))
             yield Case(op, empty, f"{reduction}-empty", frozenset({"empty", "nan"}))
-            views = (
-                make.normal(5, 3, view=lambda x: x.mT),
-                make.normal(3, 10, view=lambda x: x[:, ::2]),
-            )
+            turned = make.normal(5, 3, view=lambda x: x.mT)
+            views = (turned, make.normal(3, 10, view=lambda x: x[:, ::2]))
             yield Case(op, views, f"{reduction}-views", frozenset({"view"}))
         special = (make.values([np.nan, np.inf, 1]), make.values([0, 1, -np.inf]))
         yield Case(cls(reduction="none"), special, "special", frozenset({"nan", "special"}))

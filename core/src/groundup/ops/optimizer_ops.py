@@ -1,8 +1,7 @@
 """Optimizer updates, each one op over all parameters: sgd, adamw; and what clipping needs.
 
 They are pure: they return new values and declare in `aliases` which input's memory each may take
-over.
-`groundup.dispatch.update` applies them in place.
+over. `groundup.dispatch.update` applies them in place.
 """
 
 from __future__ import annotations
@@ -41,10 +40,8 @@ class Update(Op):
 
     Inputs are (lr, step, scale, *params, *grads, *states): `lr`, `step` and `scale` hold one number
     each, so that a recorded program can be replayed while they change. `step` counts from 1;
-    gradients
-    are multiplied by `scale` first (clipping, loss scaling). Arithmetic is float32 for 16-bit
-    floats;
-    states may be float32 beside parameters of 16 bits.
+    gradients are multiplied by `scale` first (clipping, loss scaling). Arithmetic is float32 for
+    16-bit floats; states may be float32 beside parameters of 16 bits.
     """
 
     count: int
@@ -79,9 +76,8 @@ class Update(Op):
         for i, state in enumerate(states):
             param = params[i % self.count]
             if state.shape != param.shape or state.dtype not in (param.dtype, wide(param.dtype)):
-                raise ShapeError(
-                    f"{self.name}: parameter {i % self.count} is {param}, its state {state}"
-                )
+                which = f"parameter {i % self.count}"
+                raise ShapeError(f"{self.name}: {which} is {param}, its state {state}")
         return (*params, *states)
 
     def _check_counts(self, tensors: Sequence[Spec]) -> None:
@@ -143,10 +139,8 @@ class Update(Op):
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
-        op = next(cls.samples(make)).op
-        n = op.count  # type: ignore[attr-defined]
-        yield BadCase(op, (*_numbers(), make.normal(3)), ShapeError, f"{n} parameters need")
-        op = type(op)(count=1, weight_decay=(0.0,))
+        op = cls(count=1, weight_decay=(0.0,))
+        yield BadCase(op, (*_numbers(), make.normal(3)), ShapeError, "1 parameters need")
         states = [make.normal(3) for _ in range(op.states)]
         bad = (*_numbers(), make.normal(3), make.normal(4), *states)
         yield BadCase(op, bad, ShapeError, "its gradient")
@@ -157,6 +151,11 @@ class Update(Op):
 def _numbers(step: int = 3) -> tuple[Operand, Operand, Operand]:
     values = (np.float32(0.01), np.int32(step), np.float32(0.5))
     return tuple(Operand(np.asarray(value)) for value in values)  # type: ignore[return-value]
+
+
+def _views(make: Make) -> tuple[Operand, Operand]:
+    """A parameter and a gradient that are not row-major."""
+    return make.normal(4, 3, view=lambda x: x.mT), make.normal(3, 8, view=lambda x: x[:, ::2])
 
 
 class Sgd(Update, name="sgd", family="optimizer"):
@@ -196,23 +195,17 @@ class Sgd(Update, name="sgd", family="optimizer"):
         op = cls(count=1, weight_decay=(0.0,), momentum=0.9, dampening=0.5)
         three = (make.normal(6), make.normal(6), make.normal(6))
         yield Case(op, (*_numbers(step=1), *three), "first-step")
-        views = (
-            make.normal(4, 3, view=lambda x: x.mT),
-            make.normal(3, 8, view=lambda x: x[:, ::2]),
-        )
-        yield Case(
-            cls(count=1, weight_decay=(0.1,)), (*_numbers(), *views), "view", frozenset({"view"})
-        )
+        op = cls(count=1, weight_decay=(0.1,))
+        yield Case(op, (*_numbers(), *_views(make)), "view", frozenset({"view"}))
 
 
 class AdamW(Update, name="adamw", family="optimizer"):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019; Kingma and Ba, 2015).
 
     g = scale * grad; p = p - lr * weight_decay * p; m = beta1 m + (1 - beta1) g;
-    v = beta2 v + (1 - beta2) g^2; p = p - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 -
-    beta2^step)) +
-    eps). With `decoupled=False`, Adam: g = g + weight_decay * p instead. Two states: all m, then
-    all v.
+    v = beta2 v + (1 - beta2) g^2;
+    p = p - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps).
+    With `decoupled=False`, Adam: g = g + weight_decay * p instead. Two states: all m, then all v.
     """
 
     beta1: float = 0.9
@@ -247,7 +240,7 @@ class AdamW(Update, name="adamw", family="optimizer"):
         op = cls(count=1, weight_decay=(0.0,))
         zeros = [Operand(np.zeros(6, make.dtype.numpy)) for _ in range(2)]
         yield Case(op, (*_numbers(step=1), make.normal(6), make.normal(6), *zeros), "first-step")
-        view = (make.normal(4, 3, view=lambda x: x.mT), make.normal(3, 8, view=lambda x: x[:, ::2]))
+        view = _views(make)
         moments = (make.normal(3, 4), Operand(abs(make.normal(3, 4).base)))
         yield Case(op, (*_numbers(), *view, *moments), "view", frozenset({"view"}))
 
@@ -325,9 +318,20 @@ def sgd(
     grads: Sequence[Tensor],
     buffers: Sequence[Tensor],
     rates: tuple[Tensor, Tensor, Tensor],
-    op: Sgd,
+    *,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
 ) -> tuple[Tensor, ...]:
-    """(*params, *buffers) after one step; `rates` are (lr, step, scale). See `Sgd`."""
+    """(*params, *buffers) after one step, as new tensors; `rates` are 0-d (lr, step, scale).
+
+    `buffers` are empty without momentum. Raises ShapeError, DTypeError.
+    """
+    op = Sgd(
+        count=len(params), weight_decay=(float(weight_decay),) * len(params),
+        momentum=float(momentum), dampening=float(dampening), nesterov=nesterov,
+    )  # fmt: skip
     return _many(op, (*rates, *params, *grads, *buffers))
 
 
@@ -336,9 +340,19 @@ def adamw(
     grads: Sequence[Tensor],
     moments: tuple[Sequence[Tensor], Sequence[Tensor]],
     rates: tuple[Tensor, Tensor, Tensor],
-    op: AdamW,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
 ) -> tuple[Tensor, ...]:
-    """(*params, *first moments, *second moments) after one step; `rates` are (lr, step, scale)."""
+    """(*params, *first moments, *second moments) after one step, as new tensors.
+
+    `rates` are 0-d (lr, step, scale). Raises ShapeError, DTypeError.
+    """
+    op = AdamW(
+        count=len(params), weight_decay=(float(weight_decay),) * len(params),
+        beta1=float(betas[0]), beta2=float(betas[1]), eps=float(eps),
+    )  # fmt: skip
     return _many(op, (*rates, *params, *grads, *moments[0], *moments[1]))
 
 

@@ -1,10 +1,9 @@
 """Random numbers as pure functions of a state: random_bits, uniform, normal, dropout, categorical.
 
-The generator is Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1,
-2,
-3", SC 2011). A state is int32[4]: (seed low, seed high, draw low, draw high), each the bits of an
-unsigned word. One state gives one draw of any size; `AdvanceState` gives the state of the next
-draw.
+The generator is Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
+1, 2, 3", SC 2011). A state is int32[4]: (seed low, seed high, draw low, draw high), each the bits
+of an unsigned word. One state gives one draw of any size; `AdvanceState` gives the state of the
+next draw.
 """
 
 from __future__ import annotations
@@ -74,8 +73,8 @@ class RandomBits(Draw, name="random_bits", family="random"):
     """32 random bits per element, as int32; the same on every backend.
 
     Element i (row-major) is word i % 4 of philox4x32_10(counter, key) with
-    counter = (low word of i // 4, high word of i // 4, draw low, draw high), key = (seed low, seed
-    high).
+    counter = (low word of i // 4, high word of i // 4, draw low, draw high),
+    key = (seed low, seed high).
     """
 
     accuracy = EXACT
@@ -86,9 +85,7 @@ class RandomBits(Draw, name="random_bits", family="random"):
 
     def cost(self, state: Spec) -> Cost:
         size = self.infer(state).size
-        return Cost(
-            25 * size, 4 * size
-        )  # ten rounds of about ten integer operations make four words
+        return Cost(25 * size, 4 * size)  # ten rounds of ten operations make four words
 
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
@@ -176,9 +173,8 @@ class Normal(Draw, name="normal", family="random"):
     """Normal numbers by Box and Muller (1958), float32, rounded once to `dtype`.
 
     Of m = ceil(n / 2) pairs (a, b) of bits, a from the first m of one draw of 2m and b from the
-    rest:
-    r = sqrt(-2 ln(((a >> 8) + 1) 2^-24)), t = 2 pi ((b >> 8) 2^-24 - 1/2); the first m results are
-    r cos t, the others r sin t; each times `std`, plus `mean`. |r| is at most 5.77.
+    rest: r = sqrt(-2 ln(((a >> 8) + 1) 2^-24)), t = 2 pi ((b >> 8) 2^-24 - 1/2); the first m
+    results are r cos t, the others r sin t; each times `std`, plus `mean`. |r| is at most 5.77.
     """
 
     mean: float = 0.0
@@ -271,13 +267,10 @@ class Dropout(Op, name="dropout", family="random"):
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
-        yield BadCase(
-            cls(), (make.normal(3), make.ints(0, 9, 3)), ShapeError, "state must be int32[4]"
-        )
+        x, short = make.normal(3), make.ints(0, 9, 3)
+        yield BadCase(cls(), (x, short), ShapeError, "state must be int32[4]")
         yield BadCase(cls(), (make.of(dt.int32, 3), sample_state()), DTypeError, "must be floating")
-        yield BadCase(
-            cls(p=1.5), (make.normal(3), sample_state()), ConfigError, "p must lie in [0, 1]"
-        )
+        yield BadCase(cls(p=1.5), (x, sample_state()), ConfigError, "p must lie in [0, 1]")
 
 
 def threshold(p: float) -> int:
@@ -288,9 +281,9 @@ def threshold(p: float) -> int:
 class Categorical(Op, name="categorical", family="random"):
     """One id per row of logits (..., C), drawn with probability softmax(logits); int32 (...).
 
-    The Gumbel-max trick (Gumbel, 1954): argmax of logits - ln(-ln u), u = ((bits >> 9) + 1/2)
-    2^-23,
-    in float32. An id whose logit is -inf is never drawn unless all are; a NaN logit wins.
+    The Gumbel-max trick (Gumbel, 1954): argmax of logits - ln(-ln u),
+    u = ((bits >> 9) + 1/2) 2^-23, in float32. An id whose logit is -inf is never drawn unless all
+    are; a NaN logit wins.
     """
 
     accuracy = EXACT
@@ -329,9 +322,8 @@ class Categorical(Op, name="categorical", family="random"):
     def errors(cls, make: Make) -> Iterator[BadCase]:
         yield BadCase(cls(), (make.normal(), sample_state()), ShapeError, "must be (..., C)")
         yield BadCase(cls(), (make.of(dt.int32, 3), sample_state()), DTypeError, "must be floating")
-        yield BadCase(
-            cls(), (make.normal(3), make.ints(0, 9, 3)), ShapeError, "state must be int32[4]"
-        )
+        short = (make.normal(3), make.ints(0, 9, 3))
+        yield BadCase(cls(), short, ShapeError, "state must be int32[4]")
 
 
 def random_bits(state: Tensor, shape: Sequence[int]) -> Tensor:

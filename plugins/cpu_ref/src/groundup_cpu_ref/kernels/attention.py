@@ -62,8 +62,6 @@ class Problem:
     def over_heads(self, work: Callable[[int, slice], None]) -> None:
         """`work(batch, heads of k and v)` for all, over threads, while BLAS keeps to one."""
         B, G, shared, T, _ = self.q.shape
-        if not self.q.size:
-            return
         each = max(1, min(G, _SCORES // max(min(T, _ROWS) * self.k.shape[3] * shared, 1)))
         parts = [(b, slice(g, min(g + each, G))) for b in range(B) for g in range(0, G, each)]
 
@@ -76,7 +74,8 @@ class Problem:
 
     def queries(self, block: Block) -> Array:
         """Those of a block, times `scale`."""
-        return self.q[block.batch, block.heads, :, block.rows] * self.scale
+        scaled: Array = self.q[block.batch, block.heads, :, block.rows] * self.scale
+        return scaled
 
     def scores(self, block: Block, queries: Array, out: Array) -> None:
         """Scaled and masked."""
@@ -141,7 +140,7 @@ def problem(op: Any, q: Array, k: Array, v: Array, extras: tuple[Array, ...]) ->
 
 
 def _by_heads(q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
-    B, G, S, _ = k.shape
+    B, G = k.shape[:2]
     q, k, v = (x if x.strides[-1] == x.itemsize else np.ascontiguousarray(x) for x in (q, k, v))
     return q.reshape(B, G, q.shape[1] // max(G, 1), *q.shape[2:]), k[:, :, None], v[:, :, None]
 
@@ -202,7 +201,7 @@ def scaled_dot_product_attention_backward(
         delta=delta.astype(dq.dtype).reshape(*rows, 1),
         dq=dq.reshape(p.q.shape), dk=dk, dv=dv,
     )  # fmt: skip
-    if not q.size:
+    if not q.shape[2]:  # no block will write them
         dk.fill(0)
         dv.fill(0)
     p.over_heads(lambda batch, heads: _gradients(p, passed, batch, heads))

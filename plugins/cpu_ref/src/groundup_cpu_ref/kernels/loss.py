@@ -15,7 +15,7 @@ _CACHE: Final = 128 * 1024  # bytes of one block of rows; a second one is scratc
 
 def _rows_of(array: Array) -> int:
     """How many rows of a matrix make a block."""
-    return max(1, _CACHE // max(array.shape[1] * array.itemsize, 1))
+    return int(max(1, _CACHE // max(array.shape[1] * array.itemsize, 1)))
 
 
 def checked_ids(op: Any, target: Array, classes: int) -> tuple[Array, Array]:
