@@ -1,10 +1,10 @@
-"""One training step of gpt-12m on the CPU, float32, beside PyTorch's: `python
-benchmarks/gpt12m_step.py`.
+"""One training step of gpt-12m on the CPU, float32, beside PyTorch's.
+
+    python benchmarks/gpt12m_step.py
 
 Both do the same work (forward, backward, clipping, fused AdamW) on the same shapes, in turns in one
 process, so that a busy machine slows both; the ratio of the medians counts, not the times. Peak
-memory
-is read in processes of their own. Needs torch.
+memory is read in processes of their own. Needs torch.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ def ops_page() -> str:
     """One table per family: the op, what it computes, its parameters, where it is native."""
     rows = matrix({"cpu": device_for("cpu")})
     lines = ["# The ops", "", NOTE, ""]
-    lines += [f"{len(rows)} ops. A composite runs on any backend, by its composition in simpler ops."]
+    lines += [
+        f"{len(rows)} ops. A composite runs on any backend, by its composition in simpler ops."
+    ]
     for family in dict.fromkeys(row.family for row in rows):
         lines += ["", f"## {family}", "", "| op | formula | parameters | kind | cpu |"]
         lines += ["|---|---|---|---|---|"]

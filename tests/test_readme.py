@@ -13,10 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
-    ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "core/README.md", ROOT / "examples/README.md",
+    ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "core/README.md",
+    ROOT / "examples/README.md",
     *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md")),
 ]  # fmt: skip
-SMALL = "--n-layer 1 --n-embd 16 --n-head 2 --block-size 16 --max-iters 2 --vocab-size 300".split()
+SIZES = "n-layer=1 n-embd=16 n-head=2 block-size=16 max-iters=2 vocab-size=300"
+SMALL = [f"--{size}" for size in SIZES.split()]
 
 PROGRAMS = r"git|cd|pip|uv|python|bash|groundup|pytest|\.venv/bin/\w+"
 
@@ -35,7 +37,7 @@ ELSEWHERE = {
     "uv run mypy": ".ci/run",
     "bash .ci/run": "the continuous integration",
     "uv run python docs/generate.py": "test_docs.py compares its output",
-    "uv run python benchmarks/": "needs PyTorch and minutes; its parts are the steps of other tests",
+    "uv run python benchmarks/": "takes PyTorch and minutes; test_gpt.py compares the two",
     "uv run python examples/": "test_examples.py",
     "python docs/generate.py": "test_docs.py compares its output",
     "python examples/": "test_examples.py",

@@ -1,8 +1,7 @@
 """groundup: tensors, autograd, modules and optimizers on backends that are plugins.
 
 Everything that makes or takes tensors is here; `nn`, `optim`, `data`, `models`, `train` and
-`generate`
-are loaded when they are first used.
+`generate` are loaded when they are first used.
 """
 
 from __future__ import annotations

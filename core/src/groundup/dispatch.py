@@ -1,8 +1,7 @@
 """Eager dispatch: apply an op to tensors, by the plan that `lower` made for their layouts.
 
 The hot path is a dictionary look-up, one output, one launch. `make` is the Tensor class;
-`tensor.py`
-sets it, because the two modules need each other and this one comes first.
+`tensor.py` sets it, because the two modules need each other and this one comes first.
 """
 
 from __future__ import annotations

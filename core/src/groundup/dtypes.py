@@ -1,10 +1,8 @@
 """Data types: names and sizes as in the Array API, plus float16 and bfloat16.
 
 A `DType` is an interned object, so `is` compares. Promotion follows the Array API inside a kind;
-between
-an integer and a float tensor it follows PyTorch: the float wins. Python scalars are weak: they
-take the
-tensor's dtype.
+between an integer and a float tensor it follows PyTorch: the float wins. Python scalars are weak:
+they take the tensor's dtype.
 """
 
 from __future__ import annotations

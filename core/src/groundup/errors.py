@@ -1,10 +1,8 @@
 """Every error that groundup raises on purpose, in one tree.
 
-An error's text names the op, the argument, shapes, dtypes and the device, and where there is one,
-a way
-out. Context that is known only further up (the device, the module) is added on the way by
-`note_device`
-and `note_module`, so the function that finds a mistake states just what it knows.
+An error's text names the op, the argument, shapes, dtypes and the device, and where there is one, a
+way out. Context that is known only further up (the device, the module) is added on the way by
+`note_device` and `note_module`, so the function that finds a mistake states just what it knows.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ outputs, so a graph holds no cycle and dies with the last tensor that needs it.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections.abc import Callable, Sequence
@@ -165,7 +166,7 @@ class Setting:
             setattr(mode, name, value)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        import functools
+        """`function`, run under this setting."""
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:

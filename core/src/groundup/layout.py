@@ -2,8 +2,7 @@
 compares.
 
 Interning makes them cheap keys: eager dispatch looks a plan up by `(op, layout, layout, ...)` and
-hashes
-only identities. Offsets are deliberately not part of a layout, or every slice would be a new
+hashes only identities. Offsets are deliberately not part of a layout, or every slice would be a new
 signature.
 """
 
@@ -84,6 +83,7 @@ class Layout:
 
     @property
     def rank(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property

@@ -1,10 +1,8 @@
 """The backend contract: everything that a plugin for a device implements, and nothing else.
 
-A backend hands over a `Backend`; opening it gives a `Device`; a device turns an op and layouts
-into a
-`Kernel`; a kernel binds memory (`View`s) into a `Launch`; a launch runs. Seven methods of `Device`
-are
-abstract, the rest have defaults. Changing this file without a new `API_VERSION` fails a test.
+A `Backend` opens a `Device`; a device turns an op and layouts into a `Kernel`; a kernel binds memory
+(`View`s) into a `Launch`; a launch runs. Seven methods of `Device` are abstract, the rest have
+defaults. Changing this file without a new `API_VERSION` fails a test.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias
 import attrs
 import numpy as np
 
-from groundup.backends.pool import Buffer, Pool
+from groundup.backends.pool import Pool
 from groundup.dtypes import DType
 from groundup.layout import Layout
 
@@ -32,8 +30,7 @@ class View:
     """A strided window on a buffer: what kernels read and write.
 
     `offset` is in bytes. `native` is the backend's cached handle (an ndarray, a CuPy array, ...).
-    `root` is the view that owns the storage, None if this one does; the root's `version` counts
-    writes.
+    `root` is the view that owns the storage, None if it is this one; its `version` counts writes.
     """
 
     __slots__ = ("__weakref__", "buffer", "layout", "native", "offset", "root", "version")
@@ -56,9 +53,7 @@ class Launch(Protocol):
         """Enqueue the work; never wait for it."""
 
     def describe(self) -> Mapping[str, object]:
-        """What it does, for profiles and exports: `kernel`, and if known `source`, `grid`,
-        `buffers`.
-        """
+        """What it does, for profiles and exports: `kernel`, and if known `source`, `grid`, ..."""
 
 
 class Kernel(ABC):
@@ -96,9 +91,7 @@ KernelFactory: TypeAlias = Callable[
 
 @attrs.frozen
 class Kernels:
-    """Kernels that a package adds to a backend, perhaps another's: the value of
-    `groundup_kernels`.
-    """
+    """Kernels that a package adds to a backend, perhaps another's (hook `groundup_kernels`)."""
 
     table: Mapping[str, KernelFactory]  # op name -> factory
     provider: str  # named in the support matrix
@@ -151,9 +144,7 @@ class Device(ABC):
 
     @abstractmethod
     def allocate(self, nbytes: int) -> Any:
-        """Raw memory of at least `nbytes`. Raises OutOfMemory; the core then frees its cache,
-        retries.
-        """
+        """Raw memory. Raises OutOfMemory; the core then empties its cache and tries once more."""
 
     @abstractmethod
     def write(self, view: View, array: HostArray) -> None:
@@ -214,9 +205,7 @@ class Device(ABC):
         return seconds
 
     def adopt(self, array: object) -> View | None:
-        """A view on the memory of another library's array (DLPack), or None if that needs a
-        copy.
-        """
+        """A view on the memory of another library's array (DLPack), or None to copy it."""
         return None
 
     def copy(self, source: Device, view: View, target: View) -> bool:
@@ -258,9 +247,3 @@ class Backend(ABC):
     def open(self, index: int) -> Device:
         """Open device `index`; heavy imports happen here."""
 
-
-__all__ = [
-    "API_VERSION", "Available", "Backend", "Buffer", "Declined", "Device", "DeviceInfo",
-    "Executable", "Kernel", "KernelFactory", "Kernels", "Launch", "MemoryStats",
-    "Unavailable", "View",
-]  # fmt: skip

@@ -1,8 +1,8 @@
 """The caching allocator that devices get from the core.
 
-Freed memory is kept by size and handed out again, lowest-numbered block first, so that a loop
-meets the
-same buffers every step and a backend's bind-group cache stays warm. Frees may come from any thread.
+Freed memory is kept by size and handed out again, lowest-numbered block first, so that a loop meets
+the same buffers every step and a backend's bind-group cache stays warm. Frees may come from any
+thread.
 """
 
 from __future__ import annotations

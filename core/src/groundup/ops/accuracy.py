@@ -1,8 +1,7 @@
 """Accuracy classes: how far a correct kernel may be from the exact result.
 
 The unit is u, half the spacing of floats near 1 in the output's dtype. A conformance suite turns a
-class
-into a budget per element; here they are only named, beside the op that they belong to.
+class into a budget per element; here they are only named, beside the op that they belong to.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What elementwise ops share: shape and dtype rules, samples with the edge cases, refusals.
 
 An elementwise op sees equal shapes and dtypes: the core inserts `expand` and `cast` before it, so
-no
-gradient here un-broadcasts anything.
+no gradient here un-broadcasts anything.
 """
 
 from __future__ import annotations

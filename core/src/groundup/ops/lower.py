@@ -1,8 +1,7 @@
 """Lowering: the only place that decides how an op runs on a device.
 
 Given the op, its input layouts and the device, `lower` returns a plan: run a kernel, make a view,
-insert
-casts and expands, or compose. Eager dispatch caches the plan; a tracer records it.
+insert casts and expands, or compose. Eager dispatch caches the plan; a tracer records it.
 """
 
 from __future__ import annotations

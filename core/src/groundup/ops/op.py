@@ -1,9 +1,9 @@
 """The op registry: one class per operation, with everything that is known about it.
 
 An `Op` instance is the operation with its static parameters (`Softmax(axis=-1)`). Instances are
-interned,
-so that `is` compares them and a lowering cache hashes only an identity. Calling one applies it to
-tensors. Tests, the support matrix, documentation and cost models are derived from the classes.
+interned, so that `is` compares them and a lowering cache hashes only an identity. Calling one
+applies it to tensors. Tests, the support matrix, documentation and cost models are derived from the
+classes.
 """
 
 from __future__ import annotations
@@ -89,8 +89,7 @@ class Op(metaclass=OpMeta):
     parameters.
 
     A registered class needs a docstring, `family`, `infer`, `samples` and `accuracy`; `vjp` unless
-    it
-    has a `compose` or is not differentiable. Anything missing is an OpDefinitionError at import.
+    it has a `compose` or is not differentiable. Anything missing is an OpDefinitionError at import.
     """
 
     name: ClassVar[str] = ""

@@ -202,10 +202,9 @@ class Sgd(Update, name="sgd", family="optimizer"):
 class AdamW(Update, name="adamw", family="optimizer"):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019; Kingma and Ba, 2015).
 
-    g = scale * grad; p = p - lr * weight_decay * p; m = beta1 m + (1 - beta1) g;
-    v = beta2 v + (1 - beta2) g^2;
-    p = p - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps).
-    With `decoupled=False`, Adam: g = g + weight_decay * p instead. Two states: all m, then all v.
+    g = scale * grad; p = p - lr * weight_decay * p; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 -
+    beta2) g^2; p = p - lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps). With
+    `decoupled=False`, Adam: g = g + weight_decay * p instead. Two states: all m, then all v.
     """
 
     beta1: float = 0.9

@@ -2,9 +2,8 @@
 refused.
 
 Samples are made of NumPy arrays, so that a test can run them on any backend and through an oracle.
-A view
-is a function that works alike on an array and on a Tensor (`lambda x: x.mT`, `lambda x: x[1:,
-::2]`).
+A view is a function that works alike on an array and on a Tensor (`lambda x: x.mT`, `lambda x:
+x[1:, ::2]`).
 """
 
 from __future__ import annotations

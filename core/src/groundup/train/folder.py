@@ -1,12 +1,10 @@
 """A run's folder: its files by name, who may write there, and what is dropped when it resumes.
 
 config.json         the model as transformers reads it, and under "train" the settings
-tokenizer.json      if there is one
-metrics.jsonl       a line per logged step
-loss.png            the curves
-samples.txt         text written at each validation
-model.safetensors   the weights, in GPT-2's layout
-state.safetensors   everything that resuming needs: weights, optimizer, random state, step
+tokenizer.json      if there is one metrics.jsonl       a line per logged step loss.png
+the curves samples.txt         text written at each validation model.safetensors   the weights, in
+GPT-2's layout state.safetensors   everything that resuming needs: weights, optimizer, random state,
+step
 """
 
 from __future__ import annotations

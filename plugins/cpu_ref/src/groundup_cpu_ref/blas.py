@@ -2,8 +2,7 @@
 
 BLAS libraries keep their own threads spinning for a while after each product. Those fight with the
 threads of the kernels around it, and on a busy machine a product can take ten times as long. One
-pool
-for everything is as fast when the machine is quiet, and keeps its speed when it is not.
+pool for everything is as fast when the machine is quiet, and keeps its speed when it is not.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from groundup import dtypes
-from groundup.backends.api import Buffer, Declined, Device, DeviceInfo, Kernel, MemoryStats, View
+from groundup.backends.api import Declined, Device, DeviceInfo, Kernel, MemoryStats, View
+from groundup.backends.pool import Buffer
 from groundup.dtypes import as_dtype
 from groundup.errors import DTypeError, OutOfMemory
 from groundup.layout import Layout

@@ -5,8 +5,8 @@
         ...
 
 gets the op (for its static parameters), its input arrays, then its output arrays. float16 and
-bfloat16
-arrays reach it as float32 and its results are rounded back once, unless it says `exact=True`.
+bfloat16 arrays reach it as float32 and its results are rounded back once, unless it says
+`exact=True`.
 """
 
 from __future__ import annotations

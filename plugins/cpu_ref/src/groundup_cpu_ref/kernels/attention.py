@@ -1,8 +1,7 @@
 """Attention: some heads and some rows of queries at a time, so that their scores stay in cache.
 
 Threads share out the heads; each product is one call for all heads of a block. No T x S matrix of
-all
-scores exists. A causal block ends at the last key that its last query sees.
+all scores exists. A causal block ends at the last key that its last query sees.
 """
 
 from __future__ import annotations

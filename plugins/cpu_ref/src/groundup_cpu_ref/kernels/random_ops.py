@@ -1,8 +1,7 @@
 """Random numbers: Philox4x32-10 in blocks of counters, and what is made from its bits.
 
 NumPy has no 32 x 32 -> 64 bit product, so words are kept in uint64 arrays. The two halves of a
-round
-are the two rows of one array: half as many NumPy calls.
+round are the two rows of one array: half as many NumPy calls.
 """
 
 from __future__ import annotations
