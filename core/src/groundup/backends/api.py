@@ -1,8 +1,8 @@
 """The backend contract: everything that a plugin for a device implements, and nothing else.
 
-A `Backend` opens a `Device`; a device turns an op and layouts into a `Kernel`; a kernel binds memory
-(`View`s) into a `Launch`; a launch runs. Seven methods of `Device` are abstract, the rest have
-defaults. Changing this file without a new `API_VERSION` fails a test.
+A `Backend` opens a `Device`; a device turns an op and layouts into a `Kernel`; a kernel binds
+memory (`View`s) into a `Launch`; a launch runs. Seven methods of `Device` are abstract, the rest
+have defaults. Changing this file without a new `API_VERSION` fails a test.
 """
 
 from __future__ import annotations
