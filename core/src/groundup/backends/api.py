@@ -246,4 +246,3 @@ class Backend(ABC):
     @abstractmethod
     def open(self, index: int) -> Device:
         """Open device `index`; heavy imports happen here."""
-
