@@ -27,10 +27,10 @@ from groundup.shapes import Shape
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
+# Set by tensor.py: see above.
 make: Callable[[View, Device, Node | Leaf | None, int], Tensor] = None  # type: ignore[assignment]
-_CACHE_LIMIT = (
-    20_000  # plans or constants of one device; far more than a program of static shapes uses
-)
+# Plans or constants of one device; far more than a program of static shapes uses.
+_CACHE_LIMIT = 20_000
 
 
 def apply(op: Op, inputs: tuple[Tensor, ...], device: Device | None = None) -> Any:

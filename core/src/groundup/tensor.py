@@ -160,6 +160,8 @@ class Tensor(TensorMethods):
         if value.shape != self.shape:
             value = value.expand(*self.shape)
         with Setting(grad=False):
+            if (value._view.root or value._view) is (self._view.root or self._view):
+                value = value.clone()  # they may overlap, and kernels copy in any order
             dispatch.update(Assign(), (self, value))
         return self
 
