@@ -56,6 +56,7 @@ class autocast(Intercept):  # noqa: N801 - PyTorch's name
             self._outer = around._outer
 
     def __exit__(self, *_: object) -> None:
+        super().__exit__()
         mode.interceptor = self._before
 
     def _cast(self, op: Op, inputs: tuple[Tensor, ...], device: Device | None) -> Any:

@@ -83,20 +83,21 @@ def _node(segment: Any, outs: Sequence[Tensor]) -> Node:
 
 
 def _boundary(outs: Sequence[Tensor], floor: int) -> list[Edge]:
-    """The edges that lead from the segment's own nodes to older ones and to leaves."""
+    """The edges that lead out of the segment, to older nodes and to leaves.
+
+    A result that the function was given, or closes over, is such an edge itself.
+    """
     found: dict[Edge, None] = {}
-    waiting = [t._node for t in outs if t._node is not None]
-    seen = set(waiting)
+    waiting: list[Edge | None] = [(t._node, t._index) for t in outs if t._node is not None]
+    seen: set[Node] = set()
     while waiting:
-        node = waiting.pop()
-        if isinstance(node, Leaf) or node.sequence < floor:
+        edge = waiting.pop()
+        if edge is None:
             continue
-        for edge in node.edges:
-            if edge is None:
-                continue
-            if isinstance(edge[0], Leaf) or edge[0].sequence < floor:
-                found[edge] = None
-            elif edge[0] not in seen:
-                seen.add(edge[0])
-                waiting.append(edge[0])
+        node = edge[0]
+        if isinstance(node, Leaf) or node.sequence < floor:
+            found[edge] = None
+        elif node not in seen:
+            seen.add(node)
+            waiting += node.edges
     return list(found)

@@ -9,10 +9,11 @@ import numpy as np
 
 from groundup import dispatch, dtypes
 from groundup.backends.devices import DeviceLike, device_for
-from groundup.dtypes import DTypeLike, as_dtype
+from groundup.dtypes import DType, DTypeLike, as_dtype
 from groundup.errors import DTypeError, ShapeError, UnsupportedDtype
 from groundup.layout import Layout, Spec
 from groundup.ops.creation import Arange, Full
+from groundup.shapes import as_shape
 from groundup.tensor import Tensor
 
 __all__ = [
@@ -70,7 +71,7 @@ def from_dlpack(array: Any, device: DeviceLike | None = None) -> Tensor:
 def _host(data: Any, dtype: DTypeLike | None) -> np.ndarray[Any, np.dtype[Any]]:
     if isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data)
-        return array if dtype is None else array.astype(as_dtype(dtype).numpy)
+        return array if dtype is None else _converted(array, as_dtype(dtype))
     data = _unwrap(data)
     try:
         array = np.asarray(data)
@@ -79,11 +80,22 @@ def _host(data: Any, dtype: DTypeLike | None) -> np.ndarray[Any, np.dtype[Any]]:
     if array.dtype.kind not in "bif":
         raise DTypeError(f"tensor: cannot make a tensor of {type(data).__name__} ({array.dtype})")
     target = as_dtype(dtype) if dtype is not None else _PYTHON_DTYPES[array.dtype.kind]
-    if target.kind == "int" and array.size and array.dtype.kind in "if":
-        low, high = target.range
-        if array.min() < low or array.max() > high:
-            raise DTypeError(f"tensor: values do not fit {target} ({low} to {high})")
-    return array.astype(target.numpy)
+    return _converted(array, target)
+
+
+def _converted(array: np.ndarray[Any, np.dtype[Any]], target: DType) -> Any:
+    _refuse_unfit("tensor", array, target)
+    with np.errstate(over="ignore"):  # infinity in a narrower float
+        return array.astype(target.numpy)
+
+
+def _refuse_unfit(op: str, array: np.ndarray[Any, np.dtype[Any]], target: DType) -> None:
+    """Raises DTypeError for numbers that an integer dtype cannot hold, NaN among them."""
+    if target.kind != "int" or not array.size or array.dtype.kind == "b":
+        return
+    low, high = target.range
+    if not (low <= array.min() and array.max() <= high):
+        raise DTypeError(f"{op}: values do not fit {target} ({low} to {high})")
 
 
 def _unwrap(data: Any) -> Any:
@@ -100,10 +112,9 @@ def full(
     device: DeviceLike | None = None,
 ) -> Tensor:
     """`shape` filled with `value`; the dtype follows the Python type of the value by default."""
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if any(size < 0 for size in sizes):
-        raise ShapeError(f"full: negative size in {sizes}")
+    sizes = as_shape((shape,), "full")
     target = as_dtype(dtype) if dtype is not None else as_dtype(type(value))
+    _refuse_unfit("full", np.asarray(value), target)
     place = device_for(device)
     result: Tensor = dispatch.apply(Full(shape=sizes, value=value, dtype=target), (), place)
     return result
@@ -113,14 +124,14 @@ def zeros(
     *shape: int | Sequence[int], dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None
 ) -> Tensor:
     """Zeros; sizes as arguments or one sequence."""
-    return full(_sizes(shape), 0, dtype, device)
+    return full(as_shape(shape, "zeros"), 0, dtype, device)
 
 
 def ones(
     *shape: int | Sequence[int], dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None
 ) -> Tensor:
     """Ones; sizes as arguments or one sequence."""
-    return full(_sizes(shape), 1, dtype, device)
+    return full(as_shape(shape, "ones"), 1, dtype, device)
 
 
 def empty(
@@ -128,7 +139,7 @@ def empty(
 ) -> Tensor:
     """Uninitialised memory: the values are whatever was there."""
     place = device_for(device)
-    spec = Spec(_sizes(shape), as_dtype(dtype))
+    spec = Spec(as_shape(shape, "empty"), as_dtype(dtype))
     return Tensor(place.empty(Layout.contiguous(spec)), place, None, 0)
 
 
@@ -171,9 +182,3 @@ def eye(size: int, dtype: DTypeLike = dtypes.float32, device: DeviceLike | None 
     """The identity matrix."""
     index = arange(size, device=device)
     return (index.reshape(size, 1) == index).astype(dtype)
-
-
-def _sizes(shape: Sequence[int | Sequence[int]]) -> tuple[int, ...]:
-    if len(shape) == 1 and not isinstance(shape[0], int):
-        return tuple(shape[0])
-    return tuple(size for size in shape if isinstance(size, int))

@@ -15,7 +15,7 @@ import numpy as np
 from groundup import dtypes
 from groundup.backends.api import Device, View
 from groundup.dtypes import DType, promote
-from groundup.errors import DeviceMismatch, DTypeError, GroundupError
+from groundup.errors import DeviceMismatch, DTypeError, GroundupError, UnsupportedOp
 from groundup.graph import Leaf, Node, Setting, mode
 from groundup.layout import Layout, Spec
 from groundup.ops.lower import Adjust, Compose, MakeView, RunKernel, lower
@@ -103,6 +103,8 @@ def update(op: Op, inputs: tuple[Tensor, ...]) -> None:
         )
         _run_kernel(plan, views, outs, device)
     else:
+        if type(op) is Assign:
+            raise UnsupportedOp(f"assign: {device.info.name} has no kernel that works in place")
         with Setting(grad=False):
             results = run(op, inputs)
             results = results if isinstance(results, tuple) else (results,)
@@ -152,11 +154,19 @@ def constant(value: bool | int | float, dtype: DType, shape: Shape, device: Devi
         if len(device.constants) > _CACHE_LIMIT:
             device.constants.clear()
         view = device.empty(Layout.contiguous(Spec((), dtype)))
-        device.write(view, np.asarray(value).astype(dtype.numpy))
+        device.write(view, _host(value, dtype))
         layout = Layout(shape, (0,) * len(shape), dtype)
         found = make(derive(view, layout, 0, device), device, None, 0)
         device.constants[key] = found
     return found
+
+
+def _host(value: bool | int | float, dtype: DType) -> np.ndarray[Any, np.dtype[Any]]:
+    try:
+        with np.errstate(over="ignore"):  # infinity in a narrower float
+            return np.asarray(value).astype(dtype.numpy)
+    except OverflowError:
+        raise DTypeError(f"a number of {len(str(value))} digits does not fit {dtype}") from None
 
 
 def _launch(plan: RunKernel, views: list[View], device: Device) -> tuple[View, ...]:
@@ -234,14 +244,26 @@ def _adjusted(plan: Adjust, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _constant(op: Op, value: Any, dtype: DType, shape: Shape, device: Device) -> Tensor:
+    if not op.broadcasts:
+        raise _no_number(value, op.name)
+    value = number(value, op.name)
+    return constant(value, weak_dtype(value, dtype, op.name), shape, device)
+
+
+def number(value: Any, op: str) -> bool | int | float:
+    """The Python number that stands beside tensors. Raises DTypeError for anything else."""
     if isinstance(value, np.generic):
         value = value.item()
-    if not isinstance(value, bool | int | float) or not op.broadcasts:
-        raise DTypeError(
-            f"{op.name}: cannot use a {type(value).__name__} here",
-            hint="make a tensor of it with groundup.tensor(...)",
-        )
-    return constant(value, weak_dtype(value, dtype, op.name), shape, device)
+    if not isinstance(value, bool | int | float):
+        raise _no_number(value, op)
+    return value
+
+
+def _no_number(value: Any, op: str) -> DTypeError:
+    return DTypeError(
+        f"{op}: cannot use a {type(value).__name__} here",
+        hint="make a tensor of it with groundup.tensor(...)",
+    )
 
 
 def weak_dtype(value: bool | int | float, dtype: DType, op: str) -> DType:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from groundup.errors import AutogradError
+from groundup.errors import AutogradError, ConfigError
 from groundup.layout import Spec
 
 if TYPE_CHECKING:
@@ -178,18 +178,24 @@ class Setting:
 
 class Intercept:
     """While active, ops go to `handle(op, inputs, device)`; inside it, to what was active
-    before.
+    before. An instance serves one `with` at a time: ConfigError where it is entered twice.
     """
 
     def __init__(self, handle: Interceptor) -> None:
         self._handle = handle
         self._outer: Interceptor | None = None
+        self._active = False
 
     def __enter__(self) -> None:
+        if self._active:
+            name = type(self).__name__
+            raise ConfigError(f"{name}: this one is already active", hint=f"make another {name}")
+        self._active = True
         self._outer = mode.interceptor
         mode.interceptor = self._run
 
     def __exit__(self, *_: object) -> None:
+        self._active = False
         mode.interceptor = self._outer
 
     def _run(self, op: Op, inputs: tuple[Tensor, ...], device: Device | None) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from groundup import ops
-from groundup.dtypes import bool_
+from groundup.dtypes import bool_, int32
 from groundup.errors import IndexingError
 from groundup.ops.movement import Flip, Reshape, Slice
 
@@ -70,6 +70,8 @@ def _item(item: Any, x: Tensor) -> Item:
             raise _mask_error(f"a boolean mask {array.shape}")
         if array.dtype.kind not in "iu":
             raise IndexingError(f"index: arrays must hold integers, got {array.dtype}")
+        if array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
+            raise IndexingError("index: an array holds numbers that do not fit int32")
         from groundup.creation import tensor
 
         return tensor(array.astype(np.int32), device=x.device)
@@ -78,8 +80,9 @@ def _item(item: Any, x: Tensor) -> Item:
             raise _mask_error(f"a boolean mask {item.shape}")
         if item.dtype.is_floating:
             raise IndexingError(f"index: index tensors must hold integers, got {item.spec}")
-        tensor_item: Tensor = item
-        return tensor_item
+        # Sizes and joint indices do not fit 8 bits.
+        wide: Tensor = item.astype(int32) if item.dtype.bits < 32 else item
+        return wide
     raise IndexingError(f"index: cannot index with a {type(item).__name__}")
 
 

@@ -22,6 +22,7 @@ from groundup.dtypes import DTypeLike, as_dtype
 from groundup.errors import ConfigError, DeviceMismatch, DTypeError, RandomStateError
 from groundup.graph import Setting
 from groundup.ops.random_ops import AdvanceState, threshold, upper
+from groundup.shapes import as_shape
 from groundup.tensor import Tensor
 
 __all__ = [
@@ -157,7 +158,8 @@ def rand(
     generator: Generator | None = None,
 ) -> Tensor:
     """Uniform in [0, 1), with 24 random bits; sizes as arguments or one sequence."""
-    return ops.uniform(draw(device, generator), _sizes(shape), dtype=dtype)
+    sizes = as_shape(shape, "rand")
+    return ops.uniform(draw(device, generator), sizes, dtype=dtype)
 
 
 def randn(
@@ -167,7 +169,8 @@ def randn(
     generator: Generator | None = None,
 ) -> Tensor:
     """Standard normal; sizes as arguments or one sequence."""
-    return ops.normal(draw(device, generator), _sizes(shape), dtype=dtype)
+    sizes = as_shape(shape, "randn")
+    return ops.normal(draw(device, generator), sizes, dtype=dtype)
 
 
 def randint(
@@ -188,7 +191,8 @@ def randint(
         raise DTypeError(f"randint: dtype must be an integer, got {kind}")
     if not (low < high and low >= -(2**31) and high <= 2**31 and high - low < 2**31):
         raise ConfigError(f"randint: [{low}, {high}) is empty or too wide for int32")
-    bits = ops.random_bits(draw(device, generator), _sizes((shape,)))
+    sizes = as_shape((shape,), "randint")
+    bits = ops.random_bits(draw(device, generator), sizes)
     return ((bits & 0x7FFFFFFF) % (high - low) + low).astype(kind)
 
 
@@ -206,7 +210,8 @@ def bernoulli(
     """bool, true with probability p (to 24 bits). Raises ConfigError unless 0 <= p <= 1."""
     if not 0 <= p <= 1:
         raise ConfigError(f"bernoulli: p must lie in [0, 1], got {p}")
-    bits = ops.random_bits(draw(device, generator), _sizes((shape,)))
+    sizes = as_shape((shape,), "bernoulli")
+    bits = ops.random_bits(draw(device, generator), sizes)
     return upper(bits) < threshold(p)
 
 
@@ -220,9 +225,3 @@ def draw(device: DeviceLike = None, generator: Generator | None = None) -> Tenso
     if device is not None and device_for(device) is not generator.device:
         raise DeviceMismatch(f"random: {generator!r} cannot draw on {device_for(device).info.name}")
     return generator.draw()
-
-
-def _sizes(shape: Sequence[int | Sequence[int]]) -> tuple[int, ...]:
-    if len(shape) == 1 and not isinstance(shape[0], int):
-        return tuple(shape[0])
-    return tuple(size for size in shape if isinstance(size, int))

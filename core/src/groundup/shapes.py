@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from operator import index
+from typing import Any
 
 from groundup.errors import ShapeError
 
 Shape = tuple[int, ...]
 Axis = int | Sequence[int] | None
+
+
+def as_integers(values: Sequence[Any], op: str) -> Shape:
+    """Sizes or axes as users give them, one by one or as one sequence. Raises ShapeError.
+
+    Whatever Python takes for an index is an integer here: NumPy's too, but no float.
+    """
+    alone = len(values) == 1 and not hasattr(values[0], "__index__")
+    try:
+        return tuple([index(value) for value in (values[0] if alone else values)])
+    except TypeError:
+        given = values[0] if alone else tuple(values)
+        raise ShapeError(f"{op}: sizes and axes must be integers, got {given}") from None
+
+
+def as_shape(sizes: Sequence[Any], op: str) -> Shape:
+    """The shape of a new tensor: as `as_integers`, and a ShapeError for negative sizes."""
+    shape = as_integers(sizes, op)
+    if min(shape, default=0) < 0:
+        raise ShapeError(f"{op}: negative size in {shape}")
+    return shape
 
 
 def row_major(shape: Shape) -> Shape:

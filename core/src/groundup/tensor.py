@@ -155,6 +155,7 @@ class Tensor(TensorMethods):
                 hint="clone() it first",
             )
         if not isinstance(value, Tensor):
+            value = dispatch.number(value, "assign_")
             dtype = dispatch.weak_dtype(value, self.dtype, "assign_")
             value = dispatch.constant(value, dtype, self.shape, self._device)
         if value.shape != self.shape:

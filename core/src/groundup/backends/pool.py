@@ -75,8 +75,9 @@ class Pool:
     def trim(self) -> None:
         """Drop all cached blocks, so that the device can reuse their memory."""
         with self._lock:
-            self.reserved -= sum(size * len(blocks) for size, blocks in self._free.items())
-            self._free.clear()
+            # Taken away first: a garbage collection meanwhile may give blocks back on this thread.
+            dropped, self._free = self._free, {}
+            self.reserved -= sum(size * len(blocks) for size, blocks in dropped.items())
 
     def _fresh(self, size: int) -> Any:
         try:

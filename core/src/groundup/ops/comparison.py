@@ -113,7 +113,7 @@ class Bitwise(Binary):
 
     def infer(self, x: Spec, y: Spec) -> Spec:
         _no_floats(self, x)
-        return x
+        return super().infer(x, y)
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from groundup.dtypes import bool_
-from groundup.errors import ShapeError
+from groundup.errors import DTypeError, ShapeError
 from groundup.layout import Spec
 from groundup.ops.op import Op
 from groundup.ops.samples import SPECIAL_FLOATS, BadCase, Case, Make, Operand, extremes
@@ -30,6 +30,7 @@ class Unary(Op):
     result_bool: ClassVar[bool] = False
 
     def infer(self, x: Spec) -> Spec:
+        need_numbers(self, x)
         return Spec(x.shape, bool_) if self.result_bool else x
 
     @classmethod
@@ -67,6 +68,7 @@ class Binary(Op):
     result_bool: ClassVar[bool] = False
 
     def infer(self, x: Spec, y: Spec) -> Spec:
+        need_numbers(self, x)
         return Spec(x.shape, bool_) if self.result_bool else x
 
     @classmethod
@@ -108,3 +110,12 @@ class Binary(Op):
     def errors(cls, make: Make) -> Iterator[BadCase]:
         pair = (make.normal(2, 3), make.normal(4))
         yield BadCase(cls(), pair, ShapeError, "do not broadcast")
+
+
+def need_numbers(op: Op, x: Spec) -> None:
+    """Raises DTypeError for bools, unless they are among the op's dtypes."""
+    if x.dtype is bool_ and bool_ not in op.dtypes:
+        raise DTypeError(
+            f"{op.name}: needs numbers, got {x}",
+            hint="use x.astype(groundup.int32), or the logic of & | ^ ~",
+        )

@@ -13,6 +13,7 @@ from groundup.ops.op import Ctx, Op
 from groundup.ops.samples import BadCase, Case, Make
 from groundup.shapes import (
     Shape,
+    as_integers,
     broadcast_shapes,
     normalize_axes,
     normalize_axis,
@@ -117,7 +118,8 @@ class Expand(Movement, name="expand", family="movement"):
     shape: Shape
 
     def infer(self, x: Spec) -> Spec:
-        if broadcast_shapes(x.shape, self.shape, op="expand") != self.shape:
+        fits = broadcast_shapes(x.shape, self.shape, op="expand") == self.shape
+        if not fits or min(self.shape, default=0) < 0:
             raise ShapeError(f"expand: cannot expand {x.shape} to {self.shape}")
         return Spec(self.shape, x.dtype)
 
@@ -152,6 +154,7 @@ class Expand(Movement, name="expand", family="movement"):
     def errors(cls, make: Make) -> Iterator[BadCase]:
         yield BadCase(cls(shape=(4, 3)), (make.normal(2, 3),), ShapeError, "expand")
         yield BadCase(cls(shape=(3,)), (make.normal(2, 3),), ShapeError, "expand")
+        yield BadCase(cls(shape=(-1, 3)), (make.normal(3),), ShapeError, "cannot expand")
 
 
 class Slice(Movement, name="slice", family="movement"):
@@ -289,17 +292,17 @@ class Assign(Movement, name="assign", family="movement"):
 
 def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     """x in another shape; one size may be -1. Raises ShapeError if the sizes do not match."""
-    return Reshape(shape=_flat(shape))(x)
+    return Reshape(shape=as_integers(shape, "reshape"))(x)
 
 
 def permute(x: Tensor, *axes: int | Sequence[int]) -> Tensor:
     """Axis i of the result is axis `axes[i]` of x."""
-    return Permute(axes=_flat(axes))(x)
+    return Permute(axes=as_integers(axes, "permute"))(x)
 
 
 def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     """x repeated to `shape` without memory; -1 keeps an axis. Raises ShapeError."""
-    wanted = _flat(shape)
+    wanted = as_integers(shape, "expand")
     new = len(wanted) - x.ndim
     sizes = [x.shape[i - new] if s == -1 and i >= new else s for i, s in enumerate(wanted)]
     return Expand(shape=tuple(sizes))(x)
@@ -318,9 +321,3 @@ def contiguous(x: Tensor) -> Tensor:
 def clone(x: Tensor) -> Tensor:
     """A row-major copy, always."""
     return Contiguous()(x)
-
-
-def _flat(sizes: Sequence[int | Sequence[int]]) -> Shape:
-    if len(sizes) == 1 and not isinstance(sizes[0], int):
-        return tuple(sizes[0])
-    return tuple(size for size in sizes if isinstance(size, int))

@@ -71,6 +71,18 @@ class Clamp(Unary, name="clamp", family="elementwise"):
     dtypes = NUMBERS
     saves = ("x",)
 
+    def infer(self, x: Spec) -> Spec:
+        for name, bound in (("min", self.min), ("max", self.max)):
+            if bound is None or x.dtype.kind != "int":
+                continue
+            low, high = x.dtype.range
+            if not isinstance(bound, int) or not low <= bound <= high:
+                raise DTypeError(
+                    f"clamp: {name} is {bound!r}, which no {x.dtype} is, but x is {x}",
+                    hint="use an integer in range, or x.astype(groundup.float32)",
+                )
+        return super().infer(x)
+
     def compose(self, x: Tensor) -> Tensor:
         if self.min is not None:
             x = x.maximum(self.min)
@@ -89,6 +101,11 @@ class Clamp(Unary, name="clamp", family="elementwise"):
         yield Case(cls(min=0), (make.normal(9),), "only-min")
         yield Case(cls(max=0), (make.normal(9),), "only-max")
 
+    @classmethod
+    def errors(cls, make: Make) -> Iterator[BadCase]:
+        yield BadCase(cls(min=0.5), (make.of(dt.int32, 3),), DTypeError, "min is 0.5")
+        yield BadCase(cls(max=256), (make.of(dt.uint8, 3),), DTypeError, "max is 256")
+
 
 def where(condition: Tensor, x: Operand, y: Operand) -> Tensor:
     """x where condition is true, else y. Raises DTypeError unless condition is bool."""
@@ -96,5 +113,8 @@ def where(condition: Tensor, x: Operand, y: Operand) -> Tensor:
 
 
 def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """x limited to [min, max]; either may be None."""
+    """x limited to [min, max]; either may be None.
+
+    Raises DTypeError for bounds of an integer x that its dtype cannot hold, as 0.5.
+    """
     return Clamp(min=min, max=max)(x)

@@ -1,0 +1,1 @@
+"""groundup's WebGPU backend: WGSL kernels through wgpu, device `webgpu:N`."""

@@ -1,0 +1,135 @@
+// Shared by all kernels: the parameters, NaN, and functions that WGSL lacks or leaves imprecise.
+
+fn param(i: u32) -> i32 {
+    return params[i / 4u][i % 4u];
+}
+
+// Comparisons with NaN may be folded away; the bits cannot.
+fn is_nan(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+fn maximum_f32(a: f32, b: f32) -> f32 {
+    return select(select(max(a, b), b, is_nan(b)), a, is_nan(a));
+}
+
+fn minimum_f32(a: f32, b: f32) -> f32 {
+    return select(select(min(a, b), b, is_nan(b)), a, is_nan(a));
+}
+
+fn maximum_i32(a: i32, b: i32) -> i32 {
+    return max(a, b);
+}
+
+fn minimum_i32(a: i32, b: i32) -> i32 {
+    return min(a, b);
+}
+
+// Floor division and its remainder, for divisors of either sign; 0 for a divisor of 0.
+fn floor_divide_i32(a: i32, b: i32) -> i32 {
+    if (b == 0) {
+        return 0;
+    }
+    let q = a / b;
+    return select(q, q - 1, (a % b != 0) && ((a < 0) != (b < 0)));
+}
+
+fn remainder_i32(a: i32, b: i32) -> i32 {
+    if (b == 0) {
+        return 0;
+    }
+    return a - floor_divide_i32(a, b) * b;
+}
+
+fn floor_divide_f32(a: f32, b: f32) -> f32 {
+    return floor(a / b);
+}
+
+fn remainder_f32(a: f32, b: f32) -> f32 {
+    let r = a - trunc(a / b) * b;
+    return select(r, r + b, r != 0.0 && ((r < 0.0) != (b < 0.0)));
+}
+
+// WGSL's pow is exp2(y * log2(x)), undefined below 0.
+fn pow_f32(x: f32, y: f32) -> f32 {
+    if (y == 0.0 || x == 1.0) {
+        return 1.0;
+    }
+    if (is_nan(x) || is_nan(y)) {
+        return x + y;
+    }
+    if (y == 1.0) {
+        return x;
+    }
+    if (y == 2.0) {
+        return x * x;
+    }
+    let size = pow(abs(x), y);
+    if (x >= 0.0) {
+        return size;
+    }
+    if (floor(y) != y) {
+        return bitcast<f32>(u32(param(0u) & 0) | 0x7fc00000u);
+    }
+    return select(size, -size, floor(y * 0.5) != y * 0.5);
+}
+
+fn expm1_f32(x: f32) -> f32 {
+    if (abs(x) < 0.5) {
+        let tail = 1.0 / 120.0 + x * (1.0 / 720.0 + x * (1.0 / 5040.0 + x / 40320.0));
+        return x + x * x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * tail)));
+    }
+    return exp(x) - 1.0;
+}
+
+fn log1p_f32(x: f32) -> f32 {
+    if (abs(x) < 0.25) {
+        // 2 artanh(x / (2 + x))
+        let s = x / (2.0 + x);
+        let z = s * s;
+        let tail = 1.0 / 7.0 + z * (1.0 / 9.0 + z / 11.0);
+        return 2.0 * s * (1.0 + z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * tail)));
+    }
+    return log(1.0 + x);
+}
+
+fn tanh_f32(x: f32) -> f32 {
+    if (is_nan(x)) {
+        return x;
+    }
+    let a = min(abs(x), 10.0);
+    if (a < 0.5) {
+        let e = expm1_f32(2.0 * a);
+        return sign(x) * (e / (e + 2.0));
+    }
+    return sign(x) * (1.0 - 2.0 / (exp(2.0 * a) + 1.0));
+}
+
+// x P(x^2) / Q(x^2), our minimax fit on (0, 4].
+fn erf_f32(x: f32) -> f32 {
+    if (is_nan(x)) {
+        return x;
+    }
+    let c = clamp(x, -4.0, 4.0);
+    let u = c * c;
+    let top = 1.1283791680585982 + u * (0.17715332344768817 + u * (0.05258551922959972
+        + u * (0.00344900037819333 + u * (0.00033976842028137514 + u * (3.3073168337861318e-06
+        + u * (2.792007152617822e-09 + u * -1.44522580046872e-10))))));
+    let bottom = 1.0 + u * (0.49033141416648096 + u * (0.11004626340156926
+        + u * (0.0145157262195399 + u * (0.0011790508063643991 + u * 5.286772362879758e-05))));
+    return clamp(c * top / bottom, -1.0, 1.0);
+}
+
+// Truncated, saturated, 0 for NaN.
+fn to_i32(x: f32) -> i32 {
+    if (is_nan(x)) {
+        return 0;
+    }
+    if (x >= 2147483648.0) {
+        return 2147483647;
+    }
+    if (x <= -2147483648.0) {
+        return -2147483647 - 1;
+    }
+    return i32(x);
+}
