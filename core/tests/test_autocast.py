@@ -203,3 +203,15 @@ def test_scaler_state() -> None:
     assert other.get_scale() == 8.0
     with pytest.raises(CheckpointError, match="GradScaler"):
         other.load_state_dict({"scale": "x"})
+
+
+def test_autocast_is_entered_once() -> None:
+    cast = autocast("bfloat16")
+    x = gu.ones(2, 2)
+    with cast:
+        with pytest.raises(ConfigError, match="autocast: this one is already active"):
+            cast.__enter__()
+        assert (x @ x).dtype is gu.bfloat16
+    with cast:
+        assert (x @ x).dtype is gu.bfloat16
+    assert (x @ x).dtype is gu.float32

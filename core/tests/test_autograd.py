@@ -13,7 +13,7 @@ import pytest
 
 import groundup as gu
 from groundup import ops
-from groundup.errors import AutogradError, NonFiniteError, ShapeError
+from groundup.errors import AutogradError, ConfigError, NonFiniteError, ShapeError
 from groundup.graph import mode
 
 
@@ -387,6 +387,21 @@ def test_hooks_on_one_of_several_outputs() -> None:
     assert grad_of(x) == [100.0, 100.0, 1.0]
 
 
+def test_a_hook_that_writes_into_its_gradient_changes_nothing_else() -> None:
+    """The gradient of a scalar begins as a constant that all tensors share."""
+    x, y = gu.tensor(3.0, requires_grad=True), gu.tensor(4.0, requires_grad=True)
+    x.register_hook(lambda grad: grad.assign_(5.0))
+    total = x + y
+    total.register_hook(lambda grad: grad.assign_(2.0))
+    x.backward()
+    assert x.grad is not None
+    assert x.grad.item() == 5.0
+    total.backward()
+    assert y.grad is not None
+    assert y.grad.item() == 2.0
+    assert (gu.tensor(1.0) + 1.0).item() == 2.0
+
+
 # ---- checkpoint ----
 
 
@@ -475,6 +490,15 @@ def test_checkpoint_inside_a_checkpoint() -> None:
     assert grad_of(x) == nested
 
 
+def test_checkpoint_of_a_function_that_returns_what_it_was_given() -> None:
+    x, y = leaf(3.0), leaf(2.0)
+    computed = x * 2
+    same, closed, other = gu.checkpoint(lambda given: (given, x, y * 2), computed)
+    (same * 10 + closed * 100 + other).sum().backward()
+    assert grad_of(x) == [120.0]
+    assert grad_of(y) == [2.0]
+
+
 # ---- anomalies ----
 
 
@@ -497,6 +521,17 @@ def test_anomaly_mode_names_the_gradient_that_made_it() -> None:
 def test_anomaly_mode_blames_no_op_for_what_it_was_given() -> None:
     with gu.detect_anomaly():
         assert (gu.tensor([float("nan")]) * 2).isnan().item()
+
+
+def test_an_anomaly_detector_is_entered_once() -> None:
+    detector = gu.detect_anomaly()
+    with detector:
+        with pytest.raises(ConfigError, match="detect_anomaly: this one is already active"):
+            detector.__enter__()
+        assert (gu.ones(1) + 1).item() == 2.0
+    with detector:  # one after the other is fine
+        assert (gu.ones(1) + 1).item() == 2.0
+    assert mode.interceptor is None
 
 
 # ---- threads ----

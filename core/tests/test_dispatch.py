@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -270,7 +271,7 @@ def test_promotion_is_a_lattice() -> None:
 @pytest.mark.parametrize("dtype", dtypes.ALL)
 def test_python_numbers_are_weak(dtype: dtypes.DType) -> None:
     x = gu.ones(2, dtype=dtype, device="cpu")
-    assert (x * True).dtype is dtype
+    assert (x & True if dtype is dtypes.bool_ else x * True).dtype is dtype
     assert (x * 2).dtype is (dtypes.int32 if dtype is dtypes.bool_ else dtype)
     assert (x * 0.5).dtype is (dtype if dtype.is_floating else dtypes.float32)
     assert (0.5 * x).dtype is (x * 0.5).dtype
@@ -327,6 +328,15 @@ def test_ops_are_interned_by_their_bits() -> None:
 # ---- updates ----
 
 
+def test_ops_that_nothing_refers_to_are_forgotten() -> None:
+    """A program that slices at ever new places would fill the memory."""
+    op = Gelu(approximate="tanh")
+    assert Gelu(approximate="tanh") is op
+    forgotten = weakref.ref(Permute(axes=(3, 1, 2, 0)))
+    assert forgotten() is None
+    assert Gelu(approximate="none") is Gelu(approximate="none")
+
+
 def test_update_writes_into_the_aliased_input() -> None:
     from groundup.ops.movement import Assign
 
@@ -362,6 +372,20 @@ def test_update_without_an_in_place_kernel_copies_back() -> None:
     assert device.asked == ["add_into", "assign"]
     assert x._view.version >= 1
     assert isinstance(Assign(), Op)
+
+
+def test_assigning_needs_a_kernel_that_works_in_place() -> None:
+    """Everything that writes ends there, so without one it would go round in circles."""
+
+    class NotInPlace(Counting):
+        def kernel(self, op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout]) -> Any:
+            kernel = super().kernel(op, inputs, outputs)
+            kernel.in_place = {}  # type: ignore[union-attr]
+            return kernel
+
+    device = NotInPlace(assign=frozenset())
+    with pytest.raises(UnsupportedOp, match=r"assign: null has no kernel that works in place"):
+        on(device, 3).assign_(on(device, 3))
 
 
 def test_update_checks_devices() -> None:

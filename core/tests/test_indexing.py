@@ -187,3 +187,20 @@ def test_ids_out_of_range_raise_on_the_cpu() -> None:
         gu.tensor(ARRAY, device="cpu")[[4], [0]]
     with pytest.raises(gu.errors.DomainError):
         gu.tensor(ARRAY, device="cpu")[[1], [-4]]
+
+
+def test_narrow_index_tensors_reach_the_whole_tensor() -> None:
+    """300 places do not fit uint8, nor does a joint index of two axes."""
+    x = gu.arange(400)
+    grid = x.reshape(20, 20)
+    for dtype in ("uint8", "int8"):
+        first, second = gu.tensor([15], dtype=dtype), gu.tensor([3], dtype=dtype)
+        assert x[first].tolist() == [15]
+        assert grid[first, second].tolist() == [303]
+    assert x[gu.tensor([-1], dtype="int8")].tolist() == [399]
+
+
+@pytest.mark.parametrize("index", [2**32, 2**31, -(2**31) - 1])
+def test_indices_do_not_wrap_around(index: int) -> None:
+    with pytest.raises(IndexingError, match="do not fit int32"):
+        gu.arange(5)[np.array([index])]

@@ -189,6 +189,19 @@ def check(what: str, got: gu.Tensor, exact: Array, op: Any) -> None:
     assert (near | same).all(), f"{what}: off by {worst}\n{values}\n{exact}"
 
 
+@pytest.mark.parametrize(
+    "function", [ops.add, ops.sub, ops.mul, ops.maximum, ops.remainder, ops.bitwise_left_shift]
+)
+def test_bools_are_no_numbers(function: Callable[..., Any]) -> None:
+    x = gu.tensor([True, False], device="cpu")
+    with pytest.raises(DTypeError, match=r"needs numbers, got bool\[2\].*astype"):
+        function(x, x)
+    with pytest.raises(DTypeError, match="needs numbers"):
+        ops.neg(x)
+    assert (x + 1).tolist() == [2, 1]
+    assert (x + 0.5).tolist() == [1.5, 0.5]
+
+
 # ---- decided meanings (DESIGN, section 7) ----
 
 

@@ -125,3 +125,24 @@ def test_no_block_is_given_twice() -> None:
     for thread in threads:
         thread.join()
     assert len(set(seen)) == 200
+
+
+def test_a_block_that_is_freed_while_the_cache_is_emptied() -> None:
+    """A garbage collection can run a Buffer's `__del__` between any two steps."""
+    memory = Memory()
+    pool = memory.pool
+    late = [pool.take(1000)]
+    del_first = pool.take(256)
+    del del_first
+
+    class Blocks(list):  # type: ignore[type-arg]
+        def __len__(self) -> int:
+            late.clear()  # of a size class that the cache does not hold yet
+            return super().__len__()
+
+    pool._free = {size: Blocks(blocks) for size, blocks in pool._free.items()}
+    pool.trim()
+    assert pool.in_use == 0
+    assert pool.reserved == 1024
+    assert pool.take(1000).nbytes == 1024
+    assert pool.reserved == 1024

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from groundup.errors import ShapeError
 from groundup.shapes import (
+    as_integers,
+    as_shape,
     broadcast_shapes,
     is_row_major,
     normalize_axes,
@@ -152,3 +154,24 @@ def test_resolve_reshape(
 def test_resolve_reshape_refuses(old: tuple[int, ...], new: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="reshape: cannot make shape"):
         resolve_reshape(old, new)
+
+
+def test_integers_come_one_by_one_or_together_from_python_or_numpy() -> None:
+    two = np.int64(2)
+    for values in ((2, 3), ((2, 3),), ([two, 3],), (two, np.uint8(3))):
+        assert as_integers(values, "reshape") == (2, 3)
+        assert all(type(size) is int for size in as_integers(values, "reshape"))
+    assert as_integers((two,), "reshape") == (2,)
+    assert as_integers((-1, 2), "reshape") == (-1, 2)
+    assert as_integers((), "reshape") == as_integers(((),), "reshape") == ()
+
+
+@pytest.mark.parametrize("values", [(2, 3.5), ((2, None),), ("ab",), (None,), (np.zeros(2),)])
+def test_what_is_no_size_is_refused_and_never_dropped(values: tuple[object, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"zeros: sizes and axes must be integers"):
+        as_shape(values, "zeros")
+
+
+def test_no_new_tensor_has_a_negative_size() -> None:
+    with pytest.raises(ShapeError, match=r"empty: negative size in \(2, -1\)"):
+        as_shape((2, -1), "empty")

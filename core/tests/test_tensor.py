@@ -117,6 +117,33 @@ def test_arange_refuses_a_step_of_zero() -> None:
         gu.arange(0, 5, 0)
 
 
+def test_sizes_may_be_numpys() -> None:
+    two = np.int64(2)
+    assert gu.zeros(two, 3).shape == gu.rand(two, 3).shape == gu.empty(two, 3).shape == (2, 3)
+    assert gu.zeros(two).reshape(two, 1).permute(np.int64(1), 0).expand(two, 2).shape == (2, 2)
+    with pytest.raises(ShapeError, match="must be integers"):
+        gu.zeros(2, 3.5)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="negative size"):
+        gu.empty(-1)
+
+
+@pytest.mark.parametrize("values", [[300.0], [math.nan], [-1], [math.inf]])
+def test_an_integer_tensor_never_holds_other_numbers_than_asked(values: list[float]) -> None:
+    for data in (values, np.array(values)):
+        with pytest.raises(DTypeError, match="tensor: values do not fit uint8"):
+            gu.tensor(data, dtype="uint8")
+    with pytest.raises(DTypeError, match="full: values do not fit uint8"):
+        gu.full(2, values[0], dtype="uint8")
+
+
+def test_large_numbers_are_infinite_in_narrow_floats() -> None:
+    assert gu.tensor([1e6, -1e6], dtype="float16").tolist() == [math.inf, -math.inf]
+    assert (gu.zeros(1, dtype="float16") + 100_000).tolist() == [math.inf]
+    assert (gu.zeros(1) + 10**30).item() == pytest.approx(1e30)
+    with pytest.raises(DTypeError, match="401 digits"):
+        gu.zeros(1) + 10**400
+
+
 # ---- what it is ----
 
 
@@ -377,6 +404,20 @@ def test_setitem_of_overlapping_views_copies_first() -> None:
     y = gu.arange(6)
     y[:] = y[::-1]
     assert y.tolist() == [5, 4, 3, 2, 1, 0]
+
+
+def test_writing_what_is_no_tensor_nor_number() -> None:
+    x = gu.zeros(3)
+    for value in ([1.0, 2.0, 3.0], np.ones(3, np.float32), None, "a"):
+        with pytest.raises(DTypeError, match="cannot use a"):
+            x[:] = value
+    x[0] = np.float32(2.5)
+    assert x.tolist() == [2.5, 0.0, 0.0]
+    whole = gu.zeros(2, dtype="int32")
+    for number in (2.5, np.float32(2.5)):
+        with pytest.raises(DTypeError, match="target is int32"):
+            whole[0] = number
+    assert whole.tolist() == [0, 0]
 
 
 # ---- moving ----

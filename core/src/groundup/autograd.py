@@ -220,8 +220,8 @@ def _hooked(node: Node, grads: list[Tensor | None]) -> list[Tensor | None]:
 
 
 def _call_hooks(hooks: Sequence[Hook], value: Tensor) -> Tensor:
-    if hooks and not _fills_storage(value):
-        value = value.clone()  # a hook that writes into it must not reach a cached constant
+    if hooks:
+        value = value.clone()  # other gradients, or a cached constant, may lie in the same memory
     for hook in tuple(hooks):
         replaced = hook(value)
         value = value if replaced is None else replaced

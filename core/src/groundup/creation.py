@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,7 @@ __all__ = [
     "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
+_HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 _PYTHON_DTYPES = {"b": dtypes.bool_, "i": dtypes.DEFAULT_INT, "f": dtypes.DEFAULT_FLOAT}
 
 
@@ -45,7 +46,7 @@ def tensor(
     return result.requires_grad_() if requires_grad else result
 
 
-def from_numpy(array: np.ndarray[Any, np.dtype[Any]], device: DeviceLike | None = None) -> Tensor:
+def from_numpy(array: _HostArray, device: DeviceLike | None = None) -> Tensor:
     """A tensor with a copy of `array`, in its dtype."""
     place = device_for(device)
     spec = Spec(array.shape, as_dtype(array.dtype))
@@ -68,7 +69,7 @@ def from_dlpack(array: Any, device: DeviceLike | None = None) -> Tensor:
     return Tensor(view, place, None, 0)
 
 
-def _host(data: Any, dtype: DTypeLike | None) -> np.ndarray[Any, np.dtype[Any]]:
+def _host(data: Any, dtype: DTypeLike | None) -> _HostArray:
     if isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data)
         return array if dtype is None else _converted(array, as_dtype(dtype))
@@ -83,13 +84,13 @@ def _host(data: Any, dtype: DTypeLike | None) -> np.ndarray[Any, np.dtype[Any]]:
     return _converted(array, target)
 
 
-def _converted(array: np.ndarray[Any, np.dtype[Any]], target: DType) -> Any:
+def _converted(array: _HostArray, target: DType) -> _HostArray:
     _refuse_unfit("tensor", array, target)
     with np.errstate(over="ignore"):  # infinity in a narrower float
-        return array.astype(target.numpy)
+        return np.asarray(array.astype(target.numpy))
 
 
-def _refuse_unfit(op: str, array: np.ndarray[Any, np.dtype[Any]], target: DType) -> None:
+def _refuse_unfit(op: str, array: _HostArray, target: DType) -> None:
     """Raises DTypeError for numbers that an integer dtype cannot hold, NaN among them."""
     if target.kind != "int" or not array.size or array.dtype.kind == "b":
         return

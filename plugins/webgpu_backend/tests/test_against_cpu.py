@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from groundup_webgpu.backend import WebGpuBackend
 
 import groundup as g
 from groundup import dtypes
@@ -12,6 +11,7 @@ from groundup.backends.api import Unavailable
 from groundup.dtypes import as_dtype
 from groundup.ops import REGISTRY
 from groundup.ops.samples import Array, Case, Operand, bad_cases_of, cases_of
+from groundup_webgpu.backend import WebGpuBackend
 
 PROBE = WebGpuBackend().probe()
 if isinstance(PROBE, Unavailable):
@@ -66,7 +66,9 @@ def test_samples(name: str) -> None:
             if case.tags & {"special", "nan"} or not storable(case):
                 continue
             try:
-                for got, wanted in zip(results(case, "webgpu:0"), results(case, "cpu"), strict=True):
+                for got, wanted in zip(
+                    results(case, "webgpu:0"), results(case, "cpu"), strict=True
+                ):
                     compare(got, wanted, case)
             except AssertionError as error:
                 raise AssertionError(f"{name} {dtype} {case.id}: {error}") from None

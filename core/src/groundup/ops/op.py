@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import inspect
 import struct
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, dataclass_transform
 
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
 REGISTRY: Final[dict[str, type[Op]]] = {}
-_INSTANCES: Final[dict[Any, Any]] = {}
+_PLAIN: Final[dict[type, Any]] = {}  # instances with the default parameters
+# The others, as long as anything refers to them: there are as many as a program slices tensors.
+_INSTANCES: Final[weakref.WeakValueDictionary[Any, Any]] = weakref.WeakValueDictionary()
+_lock: Final = threading.Lock()
 
 
 class Ctx(Protocol):
@@ -59,18 +64,18 @@ class OpMeta(type):
 
         def __call__(cls, **params):
             defaults = cls._defaults
-            if params:
-                bound = {**defaults, **params}
-                key = (cls, *[_canonical(value) for value in bound.values()], *bound)
-            else:
-                key = cls
+            if not params:
+                found = _PLAIN.get(cls)
+                if found is None:
+                    made = cls(**defaults) if defaults else super().__call__()
+                    found = _PLAIN.setdefault(cls, made)
+                return found
+            bound = {**defaults, **params}
+            key = (cls, *[_canonical(value) for value in bound.values()], *bound)
             found = _INSTANCES.get(key)
             if found is None:
-                if not params and defaults:
-                    found = cls(**defaults)
-                else:
-                    found = super().__call__(**params)
-                found = _INSTANCES.setdefault(key, found)
+                with _lock:
+                    found = _INSTANCES.setdefault(key, super().__call__(**params))
             return found
 
 

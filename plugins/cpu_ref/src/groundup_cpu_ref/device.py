@@ -148,7 +148,8 @@ def _adopted(host: Array, layout: Layout) -> View:
 
 def _bytes_from(host: Array, low: int, span: int) -> Array:
     """The `span` bytes that begin `low` bytes from the array's first element."""
-    corner = host[tuple(slice(None, None, -1) if s < 0 else slice(None) for s in host.strides)]
+    turned = [slice(None, None, -1) if s < 0 else slice(None) for s in host.strides]
+    corner = host[(*turned, ...)]  # with the dots a view at rank 0 too, where a plain () copies
     flat = np.lib.stride_tricks.as_strided(
         corner, (span // host.itemsize,), (host.itemsize,), writeable=True
     )

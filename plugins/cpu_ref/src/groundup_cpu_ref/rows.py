@@ -57,13 +57,21 @@ def with_row(function: np.ufunc, rows: Array, row: Array, out: Array) -> None:
     function(rows, row, out)
 
 
+def forward(x: Array) -> Array:
+    """x, copied if its last axis is expanded or flipped.
+
+    BLAS reads neither, and NumPy's own loop adds one term after the other, which costs digits.
+    """
+    return x if x.strides[-1] > 0 else np.ascontiguousarray(x)
+
+
 def row_dots(left: Array, right: Array) -> Array:
     """The dot product of each pair of rows, as a column; `right` may be one row for all.
 
     BLAS is the quickest, but starts threads of its own for vectors of more than 10,000 elements.
     """
     if left.shape[-1] <= _DOT:
-        return np.asarray(np.vecdot(left, right))[..., None]
+        return np.asarray(np.vecdot(forward(left), forward(right)))[..., None]
     return np.asarray(np.add.reduce(left * right, axis=-1, keepdims=True))
 
 

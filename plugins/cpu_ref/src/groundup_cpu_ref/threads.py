@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Final
 
 import numpy as np
 
-_lock: Final = threading.Lock()
+_lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _inside: Final = threading.local()
 
@@ -31,7 +31,8 @@ THREADS: Final = thread_count()
 def parallel(work: Callable[[int, int], object], count: int, grain: int) -> None:
     """`work(start, stop)` over [0, count) in at most THREADS pieces of at least `grain`.
 
-    The calling thread takes the first piece. Nested calls run in their own thread.
+    The calling thread takes the first piece. Nested calls run in their own thread. If a piece
+    raises, the others have ended before the error goes on, for they write into the same arrays.
     """
     pieces = min(THREADS, max(1, count // max(grain, 1)))
     if pieces == 1 or getattr(_inside, "worker", False):
@@ -39,9 +40,13 @@ def parallel(work: Callable[[int, int], object], count: int, grain: int) -> None
         return
     bounds = [count * i // pieces for i in range(pieces + 1)]
     futures = [_executor().submit(work, bounds[i], bounds[i + 1]) for i in range(1, pieces)]
-    work(bounds[0], bounds[1])
-    for future in futures:
-        future.result()
+    try:
+        work(bounds[0], bounds[1])
+        for future in futures:
+            future.result()
+    except BaseException:
+        wait(futures)
+        raise
 
 
 def _executor() -> ThreadPoolExecutor:
@@ -52,6 +57,16 @@ def _executor() -> ThreadPoolExecutor:
                 max(1, THREADS - 1), thread_name_prefix="groundup-cpu", initializer=_start
             )
         return _pool
+
+
+def _after_fork() -> None:
+    """A forked process has no threads, and the lock may have been held: it begins anew."""
+    global _lock, _pool
+    _lock, _pool = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _start() -> None:

@@ -6,16 +6,26 @@ to a lost device, so every submit asks first.
 
 from __future__ import annotations
 
+import logging
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from math import prod
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import wgpu
 
 from groundup import dtypes
 from groundup.backends.api import (
-    Declined, Device, DeviceInfo, HostArray, Kernel, Launch, MemoryStats, View,
+    Declined,
+    Device,
+    DeviceInfo,
+    HostArray,
+    Kernel,
+    Launch,
+    MemoryStats,
+    View,
 )  # fmt: skip
 from groundup.errors import DeviceLost, KernelCompileError, OutOfMemory
 from groundup.layout import Layout
@@ -31,13 +41,35 @@ _ITEM: Final = 4  # bytes of every element: f32, i32, and bool as u32
 _STORAGE: Final = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
 
 
+# A pipeline, a bind group, and how many workgroups to start.
+Part: TypeAlias = tuple[Any, Any, tuple[int, int, int]]
+
+
+class _LossWatch(logging.Handler):
+    """wgpu tells of a lost device in its log only, without saying which: all count as lost then."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.devices: weakref.WeakSet[WebGpuDevice] = weakref.WeakSet()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Mark the devices."""
+        if "DEVICE LOST" in record.getMessage():
+            for device in list(self.devices):
+                device.lose()
+
+
+_watch: Final = _LossWatch()
+logging.getLogger("wgpu").addHandler(_watch)
+
+
 class WebGpuLaunch:
     """Dispatches with their pipelines and bind groups."""
 
     __slots__ = ("_device", "_parts", "_views", "name")
 
     def __init__(
-        self, device: WebGpuDevice, name: str, parts: Sequence[tuple[Any, Any, tuple[int, int, int]]],
+        self, device: WebGpuDevice, name: str, parts: Sequence[Part],
         views: Sequence[View],
     ) -> None:  # fmt: skip
         self._device = device
@@ -63,13 +95,19 @@ class WebGpuKernel(Kernel):
         self._name = op.name
         self.params = frozenset(op.fields)
         self.in_place = dict(op.aliases) if op.name == "assign" else {}
+        scratch = [stage for stage in stages if stage.target == "scratch"]
+        self.workspace = sum(_ITEM * prod(stage.groups) for stage in scratch)
 
     def bind(
         self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
     ) -> Launch:
         """Bind groups are cached by buffers and offsets."""
         device = self._device
-        parts = [device.part(stage, inputs, outputs[0]) for stage in self._stages]
+        operands = (*inputs, workspace)  # so that SCRATCH, -1, is the workspace
+        parts = []
+        for stage in self._stages:
+            out = outputs[0] if stage.target == "out" else workspace
+            parts.append(device.part(stage, operands, out))
         return WebGpuLaunch(device, self._name, parts, (*inputs, *outputs))
 
 
@@ -91,6 +129,7 @@ class WebGpuDevice(Device):
         self._pass: Any = None
         self._pending = 0
         self._lost = False
+        _watch.devices.add(self)
         self.info = self.describe()
 
     def describe(self) -> DeviceInfo:
@@ -173,9 +212,7 @@ class WebGpuDevice(Device):
         stages = lower(op, inputs, outputs)
         return stages if isinstance(stages, Declined) else WebGpuKernel(self, op, stages)
 
-    def part(
-        self, stage: Stage, inputs: Sequence[View], out: View
-    ) -> tuple[Any, Any, tuple[int, int, int]]:
+    def part(self, stage: Stage, inputs: Sequence[Any], out: Any) -> Part:
         """Pipeline, bind group and workgroups of a stage on this memory."""
         views = [inputs[i] for i in stage.inputs]
         offsets = (out.offset, *[view.offset for view in views])
@@ -191,7 +228,7 @@ class WebGpuDevice(Device):
                 self._groups[key] = group
             return self._pipeline(stage.source, len(views)), group, stage.groups
 
-    def encode(self, parts: Sequence[tuple[Any, Any, tuple[int, int, int]]]) -> None:
+    def encode(self, parts: Sequence[Part]) -> None:
         """Append dispatches to the open pass; submit it when it has grown long."""
         with self._lock:
             if self._pass is None:
@@ -214,9 +251,15 @@ class WebGpuDevice(Device):
             encoder, opened = self._encoder, self._pass
             self._encoder = self._pass = None
             self._pending = 0
-            opened.end()
+            try:
+                opened.end()
+                commands = encoder.finish()
+            except wgpu.GPUError as error:
+                if "lost" not in str(error):
+                    raise
+                self.lose()
             self._check()
-            self._queue.submit([encoder.finish()])
+            self._queue.submit([commands])
 
     def synchronize(self) -> None:
         """Wait for everything that was submitted."""

@@ -1,4 +1,4 @@
-"""The table op -> WGSL expression of its inputs a, b, c, by dtype. bool is stored as u32, 0 or 1."""
+"""The table op -> WGSL expression of its inputs a, b, c, by dtype. bool is u32, 0 or 1."""
 
 from __future__ import annotations
 

@@ -7,15 +7,26 @@ from typing import Any, Final
 
 from groundup import dtypes
 from groundup.backends.api import Declined
+from groundup.dtypes import DType
 from groundup.layout import Layout
 from groundup.ops.op import Op
 from groundup.shapes import row_major
 from groundup_webgpu.expressions import cast, expression, literal
 from groundup_webgpu.source import (
-    WGSL, WORKGROUP, Parameters, Stage, collapsed, places, spread, stage,
+    SCRATCH,
+    WGSL,
+    WORKGROUP,
+    Parameters,
+    Stage,
+    Target,
+    collapsed,
+    places,
+    spread,
+    stage,
 )  # fmt: skip
 
 Layouts = Sequence[Layout]
+_PIECE: Final = 1 << 20  # elements that one workgroup reduces at most
 Lower = Callable[[Any, Layouts, Layouts], list[Stage] | Declined]
 
 
@@ -31,9 +42,7 @@ def lower(op: Op, inputs: Layouts, outputs: Layouts) -> list[Stage] | Declined:
     return _map(text, inputs, outputs[0]) if outputs[0].size else []
 
 
-def _map(
-    text: str, inputs: Layouts, out: Layout, read: Sequence[int] | None = None
-) -> list[Stage]:
+def _map(text: str, inputs: Layouts, out: Layout, read: Sequence[int] | None = None) -> list[Stage]:
     """One expression per element, of operands a, b, c."""
     read = range(len(inputs)) if read is None else read
     used = [inputs[i] for i in read]
@@ -48,7 +57,7 @@ def _map(
     operands_read = [(i, inputs[i].dtype) for i in read]
     return [
         stage(
-            "map", parameters, operands_read, WGSL[out.dtype], spread(out.size),
+            "map", parameters, operands_read, WGSL[out.dtype], spread(out.size, 256),
             size=size, index=index, place="place", value=text,
         )
     ]  # fmt: skip
@@ -95,7 +104,7 @@ def _pad(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
         value = literal(op.value, x.dtype)
     return [
         stage(
-            "map", parameters, [(0, x.dtype)], WGSL[x.dtype], spread(out.size),
+            "map", parameters, [(0, x.dtype)], WGSL[x.dtype], spread(out.size, 256),
             size=size, index=index, place="param(0u) + i", value=value,
         )
     ]  # fmt: skip
@@ -110,7 +119,11 @@ def _gather(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
     size = parameters.add(out.size)
     steps = tuple(0 if a == axis else s for a, s in enumerate(x.strides))
     shape, (own, other, chosen) = collapsed(out.shape, out.strides, steps, indices.strides)
-    operands = [("place", "param(0u)", own), ("at0", "param(1u)", other), ("at1", "param(2u)", chosen)]
+    operands = [
+        ("place", "param(0u)", own),
+        ("at0", "param(1u)", other),
+        ("at1", "param(2u)", chosen),
+    ]
     index = places(parameters, "i", shape, operands)
     bound, step = parameters.add(x.shape[axis]), parameters.add(x.strides[axis])
     index += f"\n    let chosen = in1[at1];\n    let inside = chosen >= 0 && chosen < {bound};"
@@ -118,7 +131,8 @@ def _gather(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
     zero = literal(0, x.dtype)
     return [
         stage(
-            "map", parameters, [(0, x.dtype), (1, indices.dtype)], WGSL[x.dtype], spread(out.size),
+            "map", parameters, [(0, x.dtype), (1, indices.dtype)], WGSL[x.dtype],
+            spread(out.size, 256),
             size=size, index=index, place="place", value=f"select({zero}, in0[from_place], inside)",
         )
     ]  # fmt: skip
@@ -148,7 +162,11 @@ def _scatter_add(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
     steps = tuple(0 if a == axis else s for a, s in enumerate(row_major(out.shape)))
     shape, (own, chosen, given) = collapsed(shape, steps, indices.strides, source.strides)
     size = parameters.add(indices.size)
-    operands = [("place", "param(0u)", own), ("at0", "param(1u)", chosen), ("at1", "param(2u)", given)]
+    operands = [
+        ("place", "param(0u)", own),
+        ("at0", "param(1u)", chosen),
+        ("at1", "param(2u)", given),
+    ]
     index = places(parameters, "i", shape, operands)
     bound, step = parameters.add(x.shape[axis]), parameters.add(row_major(out.shape)[axis])
     floating = x.dtype.is_floating
@@ -164,40 +182,49 @@ def _scatter_add(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
 
 
 def _reduce(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
-    """sum and max over `op.axes`."""
+    """sum and max over `op.axes`; where there is much to reduce, in pieces and then over those."""
     (x,), out = inputs, outputs[0]
     axes = range(x.rank) if op.axes is None else sorted(a % x.rank for a in op.axes)
     kept = [a for a in range(x.rank) if a not in axes]
-    lead, (from_strides,) = collapsed(
-        tuple(x.shape[a] for a in kept), tuple(x.strides[a] for a in kept)
-    )
-    tail, (inner_strides,) = collapsed(
-        tuple(x.shape[a] for a in axes), tuple(x.strides[a] for a in axes)
-    )
-    parameters = Parameters(2)
-    size = parameters.add(out.size)
-    count = parameters.add(x.size // out.size)
-    index = places(parameters, "i", lead, [("at0", "param(1u)", from_strides)])
-    inner = places(parameters, "j", tail, [("from_place", "first", inner_strides)])
-    kind = WGSL[out.dtype]
-    combine = "a + b" if op.name == "sum" else f"maximum_{kind}(a, b)"
-    # At step 0 the first element stands for the empty maximum: it is one of them anyway.
-    start = literal(0, out.dtype) if op.name == "sum" else "in0[first]"
-    value = "total + " + cast(x.dtype, out.dtype).replace("a", "in0[from_place]")
-    if op.name == "max":
-        value = f"maximum_{kind}(total, in0[from_place])"
-    elif x.dtype is out.dtype:
-        value = "total + in0[from_place]"
-    elif x.dtype is dtypes.bool_:
-        value = "total + i32(in0[from_place])"
+    lead = collapsed(tuple(x.shape[a] for a in kept), tuple(x.strides[a] for a in kept))
+    tail = collapsed(tuple(x.shape[a] for a in axes), tuple(x.strides[a] for a in axes))
+    count = x.size // out.size
+    pieces = -(-count // _PIECE)
+    if pieces <= 1:
+        return [_reduction(op.name, (0, x.dtype), out, lead, tail, count, 1, "out")]
+    rows = ((out.size,), ((pieces,),))
+    between = ((pieces,), ((1,),))
     return [
-        stage(
-            "reduction", parameters, [(0, x.dtype)], kind, spread(out.size, 1),
-            size=size, index=index, count=count, start=start, type=kind, place="param(0u) + i",
-            inner="\n".join("        " + line for line in inner.splitlines()),
-            combine=combine, combine_value=value,
-        )
-    ]  # fmt: skip
+        _reduction(op.name, (0, x.dtype), out, lead, tail, count, pieces, "scratch"),
+        _reduction(op.name, (SCRATCH, out.dtype), out, rows, between, pieces, 1, "out"),
+    ]
+
+
+_Axes = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
+
+
+def _reduction(
+    op: str, x: tuple[int, DType], out: Layout, lead: _Axes, tail: _Axes, count: int, pieces: int,
+    target: Target,
+) -> Stage:  # fmt: skip
+    """Every run of `tail`, in so many pieces, to one number; runs begin along `lead`."""
+    parameters = Parameters(2)
+    number = parameters.add
+    index = places(parameters, "i", lead[0], [("at0", "param(1u)", lead[1][0])])
+    inner = places(parameters, "j", tail[0], [("from_place", "first", tail[1][0])])
+    kind = WGSL[out.dtype]
+    element = "i32(in0[from_place])" if x[1] is dtypes.bool_ else "in0[from_place]"
+    add = op == "sum"
+    return stage(
+        "reduction", parameters, [x], kind, spread(out.size * pieces, 1), target=target,
+        size=number(out.size * pieces), pieces=number(pieces),
+        piece=number(_PIECE if pieces > 1 else count), count=number(count), index=index, type=kind,
+        # The first element stands for the maximum of nothing: it is one of them anyway.
+        start=literal(0, out.dtype) if add else "in0[first]",
+        inner="\n".join("        " + line for line in inner.splitlines()),
+        combine="a + b" if add else f"maximum_{kind}(a, b)",
+        combine_value=f"total + {element}" if add else f"maximum_{kind}(total, {element})",
+    )  # fmt: skip
 
 
 def _matmul(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage] | Declined:
@@ -230,7 +257,7 @@ def _matmul(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage] | Decline
     return [
         stage(
             "matmul", parameters, [(0, dtype), (1, dtype)], WGSL[dtype],
-            (-(-columns // 32), -(-rows // 32), batches),
+            (-(-columns // 32), -(-rows // 64), batches),
             rows=add(rows), columns=add(columns), inner=add(inner), index=index, type=WGSL[dtype],
             x_row=add(x_strides[-2]), x_inner=add(x_strides[-1]), y_inner=add(y_strides[-2]),
             y_column=add(y_strides[-1]), place="param(0u)",

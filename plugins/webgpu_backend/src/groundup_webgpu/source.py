@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
@@ -35,14 +35,19 @@ class Parameters:
         return f"param({len(self.values) - 1}u)"
 
 
+SCRATCH: Final = -1
+Target = Literal["out", "scratch"]
+
+
 @attrs.frozen(eq=False)
 class Stage:
     """One dispatch: its source, its parameters, which inputs it reads, how many workgroups."""
 
     source: str
     parameters: tuple[int, ...]
-    inputs: tuple[int, ...]
+    inputs: tuple[int, ...]  # positions of the op's inputs, or SCRATCH
     groups: tuple[int, int, int]
+    target: Target = "out"
 
 
 def collapsed(shape: Shape, *strides: Shape) -> tuple[Shape, tuple[Shape, ...]]:
@@ -95,6 +100,7 @@ def stage(
     inputs: Sequence[tuple[int, DType]],
     out: str,
     groups: tuple[int, int, int],
+    target: Target = "out",
     **parts: str,
 ) -> Stage:
     """A stage from the template `kernels/<family>.wgsl`. `inputs` are (operand, dtype)."""
@@ -108,7 +114,7 @@ def stage(
     )
     body = Template(_read(family)).substitute(parts)
     source = "\n".join([*bindings, _read("common"), body])
-    return Stage(source, tuple(parameters.values), tuple(i for i, _ in inputs), groups)
+    return Stage(source, tuple(parameters.values), tuple(i for i, _ in inputs), groups, target)
 
 
 def spread(threads: int, each: int = WORKGROUP) -> tuple[int, int, int]:

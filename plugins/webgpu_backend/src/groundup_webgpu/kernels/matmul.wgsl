@@ -1,4 +1,6 @@
-// Each thread computes a 4 x 4 block of one product, kept in named registers. Strided operands.
+// Each thread computes a block of 8 x 4 of one product, kept in named registers: 12 loads for 32
+// multiplications. Strided operands. Rows and columns beyond the edge repeat the last one and are not
+// stored.
 
 fn put(at: i32, values: vec4<$type>, width: i32) {
     out[at] = values.x;
@@ -13,53 +15,90 @@ fn put(at: i32, values: vec4<$type>, width: i32) {
     }
 }
 
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) lane: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
 ) {
     let rows = $rows;
     let columns = $columns;
     let inner = $inner;
-    let row = i32(group.y * 8u + lane.y) * 4;
-    let column = i32(group.x * 8u + lane.x) * 4;
+    let x_row = $x_row;
+    let x_inner = $x_inner;
+    let y_inner = $y_inner;
+    let y_column = $y_column;
+    let row = i32(group.y * 8u + lane / 8u) * 8;
+    let column = i32(group.x * 8u + lane % 8u) * 4;
     let i = i32(group.z);
     if (row >= rows || column >= columns) {
         return;
     }
 $index
-    let m0 = at0 + row * $x_row;
-    let n0 = at1 + column * $y_column;
-    // Rows and columns beyond the edge repeat the last one and are not stored.
-    let m1 = at0 + min(row + 1, rows - 1) * $x_row;
-    let m2 = at0 + min(row + 2, rows - 1) * $x_row;
-    let m3 = at0 + min(row + 3, rows - 1) * $x_row;
-    let n1 = at1 + min(column + 1, columns - 1) * $y_column;
-    let n2 = at1 + min(column + 2, columns - 1) * $y_column;
-    let n3 = at1 + min(column + 3, columns - 1) * $y_column;
+    var m0 = at0 + min(row + 0, rows - 1) * x_row;
+    var m1 = at0 + min(row + 1, rows - 1) * x_row;
+    var m2 = at0 + min(row + 2, rows - 1) * x_row;
+    var m3 = at0 + min(row + 3, rows - 1) * x_row;
+    var m4 = at0 + min(row + 4, rows - 1) * x_row;
+    var m5 = at0 + min(row + 5, rows - 1) * x_row;
+    var m6 = at0 + min(row + 6, rows - 1) * x_row;
+    var m7 = at0 + min(row + 7, rows - 1) * x_row;
+    var n0 = at1 + min(column + 0, columns - 1) * y_column;
+    var n1 = at1 + min(column + 1, columns - 1) * y_column;
+    var n2 = at1 + min(column + 2, columns - 1) * y_column;
+    var n3 = at1 + min(column + 3, columns - 1) * y_column;
     var s0 = vec4<$type>();
     var s1 = vec4<$type>();
     var s2 = vec4<$type>();
     var s3 = vec4<$type>();
+    var s4 = vec4<$type>();
+    var s5 = vec4<$type>();
+    var s6 = vec4<$type>();
+    var s7 = vec4<$type>();
     for (var k = 0; k < inner; k += 1) {
-        let dx = k * $x_inner;
-        let dy = k * $y_inner;
-        let b = vec4<$type>(in1[n0 + dy], in1[n1 + dy], in1[n2 + dy], in1[n3 + dy]);
-        s0 += in0[m0 + dx] * b;
-        s1 += in0[m1 + dx] * b;
-        s2 += in0[m2 + dx] * b;
-        s3 += in0[m3 + dx] * b;
+        let b = vec4<$type>(in1[n0], in1[n1], in1[n2], in1[n3]);
+        s0 += in0[m0] * b;
+        s1 += in0[m1] * b;
+        s2 += in0[m2] * b;
+        s3 += in0[m3] * b;
+        s4 += in0[m4] * b;
+        s5 += in0[m5] * b;
+        s6 += in0[m6] * b;
+        s7 += in0[m7] * b;
+        m0 += x_inner;
+        m1 += x_inner;
+        m2 += x_inner;
+        m3 += x_inner;
+        m4 += x_inner;
+        m5 += x_inner;
+        m6 += x_inner;
+        m7 += x_inner;
+        n0 += y_inner;
+        n1 += y_inner;
+        n2 += y_inner;
+        n3 += y_inner;
     }
     let goal = $place + (i * rows + row) * columns + column;
     let width = columns - column;
     put(goal, s0, width);
     if (row + 1 < rows) {
-        put(goal + columns, s1, width);
+        put(goal + 1 * columns, s1, width);
     }
     if (row + 2 < rows) {
         put(goal + 2 * columns, s2, width);
     }
     if (row + 3 < rows) {
         put(goal + 3 * columns, s3, width);
+    }
+    if (row + 4 < rows) {
+        put(goal + 4 * columns, s4, width);
+    }
+    if (row + 5 < rows) {
+        put(goal + 5 * columns, s5, width);
+    }
+    if (row + 6 < rows) {
+        put(goal + 6 * columns, s6, width);
+    }
+    if (row + 7 < rows) {
+        put(goal + 7 * columns, s7, width);
     }
 }

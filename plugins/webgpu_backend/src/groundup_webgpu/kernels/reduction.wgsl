@@ -1,4 +1,5 @@
-// One workgroup per output element: threads stride over the reduced elements, then a tree.
+// One workgroup per output element, or per piece of it: threads stride over the reduced elements, then
+// a tree. Pieces bound each thread's turns: Mesa's software driver leaves loops after 65,535 of them.
 
 var<workgroup> partial: array<$type, 64>;
 
@@ -8,14 +9,15 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = i32(group.y * groups.x + group.x);
-    let live = i < $size;
+    let number = i32(group.y * groups.x + group.x);
+    let live = number < $size;
+    let i = number / $pieces;
+    let from_turn = number % $pieces * $piece;
 $index
     let first = at0;
-    let count = $count;
     var total = $start;
     if (live) {
-        for (var j = i32(lane); j < count; j += 64) {
+        for (var j = from_turn + i32(lane); j < min(from_turn + $piece, $count); j += 64) {
 $inner
             total = $combine_value;
         }
@@ -31,6 +33,6 @@ $inner
         workgroupBarrier();
     }
     if (live && lane == 0u) {
-        out[$place] = partial[0];
+        out[param(0u) + number] = partial[0];
     }
 }

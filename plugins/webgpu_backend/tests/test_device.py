@@ -1,0 +1,124 @@
+"""Memory, views, errors and device loss."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import groundup as g
+from groundup.backends.api import Unavailable
+from groundup.errors import KernelCompileError, OutOfMemory, UnsupportedDtype
+from groundup_webgpu.backend import WebGpuBackend
+
+PROBE = WebGpuBackend().probe()
+if isinstance(PROBE, Unavailable):
+    pytest.skip(f"webgpu: {PROBE.reason} ({PROBE.fix})", allow_module_level=True)
+DEVICE = "webgpu:0"
+
+
+def test_what_is_written_comes_back() -> None:
+    for array in (
+        np.arange(12, dtype=np.float32).reshape(3, 4),
+        np.array([-(2**31), 2**31 - 1, 0], np.int32),
+        np.array([[True, False, True]]),
+        np.zeros((0, 3), np.float32),
+        np.array(2.5, np.float32),
+    ):
+        back = g.from_numpy(array, DEVICE).numpy()
+        assert back.dtype == array.dtype
+        np.testing.assert_array_equal(back, array)
+
+
+def test_a_write_does_not_overtake_launches() -> None:
+    x = g.ones(4, device=DEVICE)
+    y = x + x  # encoded, not submitted
+    x[:] = g.full(4, 100.0, device=DEVICE)
+    x.device.write(x._view, np.full(4, 200, np.float32))
+    assert y.tolist() == [2, 2, 2, 2]
+    assert x.tolist() == [200] * 4
+
+
+def test_views_share_memory_and_can_be_written() -> None:
+    x = g.zeros(4, 6, device=DEVICE)
+    x[1:3, ::2] = 5.0
+    x.mT[5] = g.arange(4, dtype="float32", device=DEVICE)
+    wanted = np.zeros((4, 6), np.float32)
+    wanted[1:3, ::2] = 5
+    wanted.T[5] = np.arange(4)
+    np.testing.assert_array_equal(x.numpy(), wanted)
+    np.testing.assert_array_equal(x[::-1, 1:].numpy(), wanted[::-1, 1:])
+
+
+def test_freed_memory_is_reused_and_counted() -> None:
+    device = g.device_for(DEVICE)
+    before = device.memory()
+    x = g.zeros(1 << 16, device=DEVICE)
+    assert device.memory().in_use >= before.in_use + x.nbytes
+    number = x._view.buffer.number
+    del x
+    assert device.memory().in_use == before.in_use
+    assert g.zeros(1 << 16, device=DEVICE)._view.buffer.number == number
+
+
+def test_more_workgroups_than_one_dimension_has() -> None:
+    count = 65535 * 256 + 3
+    x = g.ones(count, device=DEVICE)
+    assert (x + x)[-1].item() == 2
+    assert x.sum().item() == pytest.approx(count, rel=1e-6)
+
+
+def test_random_bits_are_the_cpus() -> None:
+    drawn = [g.rand(1001, device=d, generator=g.Generator(7, d)).numpy() for d in (DEVICE, "cpu")]
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_other_dtypes_are_refused() -> None:
+    with pytest.raises(UnsupportedDtype, match="webgpu:0 cannot store float64"):
+        g.from_numpy(np.zeros(2), DEVICE)
+    with pytest.raises(UnsupportedDtype, match="float32"):
+        g.zeros(2, device=DEVICE).astype("float16")
+
+
+def test_a_tensor_that_is_too_large_is_refused() -> None:
+    with pytest.raises(OutOfMemory, match="the adapter allows"):
+        g.zeros(1 << 40, device=DEVICE)
+    assert g.ones(2, device=DEVICE).sum().item() == 2
+
+
+def test_a_kernel_that_does_not_compile_shows_its_source() -> None:
+    device = g.device_for(DEVICE)
+    with pytest.raises(KernelCompileError, match=r"(?s)does not compile.*1 fn broken\("):
+        device._pipeline("fn broken(", 0)
+    assert g.ones(2, device=DEVICE).sum().item() == 2
+
+
+LOSS = """
+import groundup as g
+from groundup.errors import DeviceLost
+device = g.device_for("webgpu:0")
+x = g.ones(3, device=device)
+pending = x + x
+device._gpu.destroy()
+device._gpu._poll_wait()
+attempts = lambda: pending.numpy(), lambda: (x * 2).numpy(), lambda: g.zeros(9, device=device)
+for attempt in attempts:
+    try:
+        attempt()
+    except DeviceLost as error:
+        print("typed:", error)
+print(g.ones(2, device=g.backends.devices.reopen("webgpu:0")).sum().item())
+"""
+
+
+def test_a_lost_device_is_a_typed_error_and_can_be_opened_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOSS], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("typed: webgpu:0: the device is lost") for line in lines) == 3
+    assert lines[-1] == "2.0"
