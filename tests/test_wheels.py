@@ -14,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 UV = os.environ.get("UV") or shutil.which("uv")
-MEMBERS = {"groundup", "groundup_cpu_ref", "groundup_conformance"}
+SOURCES = [*ROOT.glob("core/src/*"), *ROOT.glob("conformance/src/*"), *ROOT.glob("plugins/*/src/*")]
+MEMBERS = {path.name for path in SOURCES if (path / "py.typed").exists()}
+CORE = {"groundup", "groundup_cpu_ref"}  # each needs the other
+ALONE = {"cpu": CORE, **{p.removeprefix("groundup_"): CORE | {p} for p in MEMBERS - CORE}}
 
 pytestmark = pytest.mark.skipif(
     UV is None and "CI" not in os.environ, reason="builds wheels with uv, which is not installed"
@@ -45,10 +48,13 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.glob("*.whl"))
 
 
-@pytest.fixture(scope="session")
-def python(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a clean environment into which the wheels are installed."""
+@pytest.fixture(scope="session", params=ALONE)
+def python(
+    request: pytest.FixtureRequest, wheels: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The interpreter of a clean environment: the core's wheels, and those of one plugin alone."""
     assert UV is not None
+    wheels = [wheel for wheel in wheels if wheel.name.split("-")[0] in ALONE[request.param]]
     folder = tmp_path_factory.mktemp("clean")
     run(UV, "venv", "--python", sys.executable, folder / "venv", cwd=folder)
     interpreter = folder / "venv" / "bin" / "python"
@@ -80,6 +86,8 @@ def test_groundup_backends_in_a_clean_environment(python: Path, tmp_path: Path) 
     output = run(python.parent / "groundup", "backends", "--json", cwd=tmp_path)
     backends = {entry["name"]: entry for entry in json.loads(output)}
     assert backends["cpu"]["available"] is True
+    for entry in backends.values():
+        assert entry["available"] or (entry["reason"] and entry["fix"])
 
 
 def test_a_gradient_in_a_clean_environment(python: Path, tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ class Unary(Op):
             low, high = make.dtype.range
             yield case("limits", Operand(np.array([low, high, 0, 1], make.dtype.numpy)))
 
+    @classmethod
+    def errors(cls, make: Make) -> Iterator[BadCase]:
+        if bool_ not in cls.dtypes and not cls.float_only:
+            yield BadCase(cls(), (make.of(bool_, 3),), DTypeError, "needs numbers")
+
 
 class Binary(Op):
     """Two inputs, broadcast and promoted to one shape and dtype."""
@@ -110,6 +115,9 @@ class Binary(Op):
     def errors(cls, make: Make) -> Iterator[BadCase]:
         pair = (make.normal(2, 3), make.normal(4))
         yield BadCase(cls(), pair, ShapeError, "do not broadcast")
+        if bool_ not in cls.dtypes and not cls.float_only:
+            bools = (make.of(bool_, 3), make.of(bool_, 3))
+            yield BadCase(cls(), bools, DTypeError, "needs numbers")
 
 
 def need_numbers(op: Op, x: Spec) -> None:

@@ -103,6 +103,7 @@ class Clamp(Unary, name="clamp", family="elementwise"):
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
+        yield from super().errors(make)
         yield BadCase(cls(min=0.5), (make.of(dt.int32, 3),), DTypeError, "min is 0.5")
         yield BadCase(cls(max=256), (make.of(dt.uint8, 3),), DTypeError, "max is 256")
 

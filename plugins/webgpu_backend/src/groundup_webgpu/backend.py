@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,8 @@ class WebGpuBackend(Backend):
     @cached_property
     def _found(self) -> list[Any] | str:
         """The adapters, the most capable first, or why they cannot be listed."""
+        # Mesa's drivers complain on stderr without it, as in containers.
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
         try:
             import wgpu
 
