@@ -1,4 +1,4 @@
-"""The same seed gives the same run as on the cpu: equal weights, batches, and losses within 1e-3."""
+"""The same seed gives the same run as on the cpu: the weights agree, and losses within 1e-3."""
 
 from __future__ import annotations
 

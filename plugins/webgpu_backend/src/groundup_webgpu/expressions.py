@@ -47,6 +47,16 @@ _FLOATS: Final = {
     "ceil": "ceil(a)",
     "round": "round(a)",
     "isnan": "select(0u, 1u, is_nan(a))",
+    # Composites that are one line here, so they need not be ten launches.
+    "reciprocal": "1.0 / a",
+    "relu": "maximum_f32(a, 0.0)",
+    "sigmoid": "sigmoid_f32(a)",
+    "silu": "a * sigmoid_f32(a)",
+    "silu_backward": "silu_backward(a, b)",
+    "gelu(approximate='tanh')": "gelu_tanh(a)",
+    "gelu(approximate='none')": "gelu_none(a)",
+    "gelu_backward(approximate='tanh')": "gelu_tanh_backward(a, b)",
+    "gelu_backward(approximate='none')": "gelu_none_backward(a, b)",
     # Comparisons with NaN are false in IEEE 754; drivers may fold them otherwise.
     "less": "select(0u, 1u, a < b && !is_nan(a) && !is_nan(b))",
     "less_equal": "select(0u, 1u, a <= b && !is_nan(a) && !is_nan(b))",
@@ -81,7 +91,10 @@ _TABLES: Final[dict[DType, dict[str, str]]] = {
 
 
 def expression(op: str, dtype: DType) -> str | None:
-    """The expression of an elementwise op on inputs of `dtype` (of `where`: its last two)."""
+    """The expression of an elementwise op, as it prints itself, on inputs of `dtype`.
+
+    Of `where` the dtype is that of its last two inputs.
+    """
     return _TABLES[dtype].get(op)
 
 

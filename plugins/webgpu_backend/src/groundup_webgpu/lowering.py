@@ -36,7 +36,7 @@ def lower(op: Op, inputs: Layouts, outputs: Layouts) -> list[Stage] | Declined:
     if special is not None:
         return special(op, inputs, outputs) if outputs[0].size or op.name == "assign" else []
     dtype = inputs[-1].dtype if inputs else None
-    text = expression(op.name, dtype) if dtype is not None else None
+    text = expression(repr(op), dtype) if dtype is not None else None
     if text is None:
         return Declined(f"no kernel for {op.name} of {dtype}")
     return _map(text, inputs, outputs[0]) if outputs[0].size else []

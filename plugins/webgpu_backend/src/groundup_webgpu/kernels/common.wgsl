@@ -120,6 +120,36 @@ fn erf_f32(x: f32) -> f32 {
     return clamp(c * top / bottom, -1.0, 1.0);
 }
 
+fn sigmoid_f32(x: f32) -> f32 {
+    let small = exp(-abs(x));
+    return select(small, 1.0, x >= 0.0) / (1.0 + small);
+}
+
+fn gelu_tanh(x: f32) -> f32 {
+    return 0.5 * x * (1.0 + tanh_f32(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+}
+
+fn gelu_tanh_backward(x: f32, grad: f32) -> f32 {
+    let square = x * x;
+    let t = tanh_f32(0.7978845608028654 * (x + 0.044715 * x * square));
+    let slope = 0.7978845608028654 * (1.0 + 3.0 * 0.044715 * square);
+    return grad * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope);
+}
+
+fn gelu_none(x: f32) -> f32 {
+    return 0.5 * x * (1.0 + erf_f32(x * 0.7071067811865476));
+}
+
+fn gelu_none_backward(x: f32, grad: f32) -> f32 {
+    let density = exp(-0.5 * x * x) * 0.3989422804014327;
+    return grad * (0.5 * (1.0 + erf_f32(x * 0.7071067811865476)) + x * density);
+}
+
+fn silu_backward(x: f32, grad: f32) -> f32 {
+    let s = sigmoid_f32(x);
+    return grad * s * (1.0 + x * (1.0 - s));
+}
+
 // Truncated, saturated, 0 for NaN.
 fn to_i32(x: f32) -> i32 {
     if (is_nan(x)) {
