@@ -257,7 +257,7 @@ def _matmul(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage] | Decline
     return [
         stage(
             "matmul", parameters, [(0, dtype), (1, dtype)], WGSL[dtype],
-            (-(-columns // 32), -(-rows // 64), batches),
+            (-(-columns // 64), -(-rows // 64), batches),
             rows=add(rows), columns=add(columns), inner=add(inner), index=index, type=WGSL[dtype],
             x_row=add(x_strides[-2]), x_inner=add(x_strides[-1]), y_inner=add(y_strides[-2]),
             y_column=add(y_strides[-1]), place="param(0u)",

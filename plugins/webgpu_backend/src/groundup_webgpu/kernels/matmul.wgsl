@@ -1,9 +1,16 @@
-// Each thread computes a block of 8 x 4 of one product, kept in named registers: 12 loads for 32
+// Each thread computes a block of 8 x 8 of one product, kept in named registers: 16 loads for 64
 // multiplications. Strided operands. Rows and columns beyond the edge repeat the last one and are not
 // stored.
 
-fn put(at: i32, values: vec4<$type>, width: i32) {
-    out[at] = values.x;
+fn put(at: i32, first: vec4<$type>, second: vec4<$type>, width: i32) {
+    put4(at, first, width);
+    put4(at + 4, second, width - 4);
+}
+
+fn put4(at: i32, values: vec4<$type>, width: i32) {
+    if (width > 0) {
+        out[at] = values.x;
+    }
     if (width > 1) {
         out[at + 1] = values.y;
     }
@@ -28,7 +35,7 @@ fn main(
     let y_inner = $y_inner;
     let y_column = $y_column;
     let row = i32(group.y * 8u + lane / 8u) * 8;
-    let column = i32(group.x * 8u + lane % 8u) * 4;
+    let column = i32(group.x * 8u + lane % 8u) * 8;
     let i = i32(group.z);
     if (row >= rows || column >= columns) {
         return;
@@ -46,24 +53,53 @@ $index
     var n1 = at1 + min(column + 1, columns - 1) * y_column;
     var n2 = at1 + min(column + 2, columns - 1) * y_column;
     var n3 = at1 + min(column + 3, columns - 1) * y_column;
+    var n4 = at1 + min(column + 4, columns - 1) * y_column;
+    var n5 = at1 + min(column + 5, columns - 1) * y_column;
+    var n6 = at1 + min(column + 6, columns - 1) * y_column;
+    var n7 = at1 + min(column + 7, columns - 1) * y_column;
     var s0 = vec4<$type>();
+    var t0 = vec4<$type>();
     var s1 = vec4<$type>();
+    var t1 = vec4<$type>();
     var s2 = vec4<$type>();
+    var t2 = vec4<$type>();
     var s3 = vec4<$type>();
+    var t3 = vec4<$type>();
     var s4 = vec4<$type>();
+    var t4 = vec4<$type>();
     var s5 = vec4<$type>();
+    var t5 = vec4<$type>();
     var s6 = vec4<$type>();
+    var t6 = vec4<$type>();
     var s7 = vec4<$type>();
+    var t7 = vec4<$type>();
     for (var k = 0; k < inner; k += 1) {
         let b = vec4<$type>(in1[n0], in1[n1], in1[n2], in1[n3]);
-        s0 += in0[m0] * b;
-        s1 += in0[m1] * b;
-        s2 += in0[m2] * b;
-        s3 += in0[m3] * b;
-        s4 += in0[m4] * b;
-        s5 += in0[m5] * b;
-        s6 += in0[m6] * b;
-        s7 += in0[m7] * b;
+        let c = vec4<$type>(in1[n4], in1[n5], in1[n6], in1[n7]);
+        let a0 = in0[m0];
+        s0 += a0 * b;
+        t0 += a0 * c;
+        let a1 = in0[m1];
+        s1 += a1 * b;
+        t1 += a1 * c;
+        let a2 = in0[m2];
+        s2 += a2 * b;
+        t2 += a2 * c;
+        let a3 = in0[m3];
+        s3 += a3 * b;
+        t3 += a3 * c;
+        let a4 = in0[m4];
+        s4 += a4 * b;
+        t4 += a4 * c;
+        let a5 = in0[m5];
+        s5 += a5 * b;
+        t5 += a5 * c;
+        let a6 = in0[m6];
+        s6 += a6 * b;
+        t6 += a6 * c;
+        let a7 = in0[m7];
+        s7 += a7 * b;
+        t7 += a7 * c;
         m0 += x_inner;
         m1 += x_inner;
         m2 += x_inner;
@@ -76,29 +112,33 @@ $index
         n1 += y_inner;
         n2 += y_inner;
         n3 += y_inner;
+        n4 += y_inner;
+        n5 += y_inner;
+        n6 += y_inner;
+        n7 += y_inner;
     }
     let goal = $place + (i * rows + row) * columns + column;
     let width = columns - column;
-    put(goal, s0, width);
+    put(goal, s0, t0, width);
     if (row + 1 < rows) {
-        put(goal + 1 * columns, s1, width);
+        put(goal + 1 * columns, s1, t1, width);
     }
     if (row + 2 < rows) {
-        put(goal + 2 * columns, s2, width);
+        put(goal + 2 * columns, s2, t2, width);
     }
     if (row + 3 < rows) {
-        put(goal + 3 * columns, s3, width);
+        put(goal + 3 * columns, s3, t3, width);
     }
     if (row + 4 < rows) {
-        put(goal + 4 * columns, s4, width);
+        put(goal + 4 * columns, s4, t4, width);
     }
     if (row + 5 < rows) {
-        put(goal + 5 * columns, s5, width);
+        put(goal + 5 * columns, s5, t5, width);
     }
     if (row + 6 < rows) {
-        put(goal + 6 * columns, s6, width);
+        put(goal + 6 * columns, s6, t6, width);
     }
     if (row + 7 < rows) {
-        put(goal + 7 * columns, s7, width);
+        put(goal + 7 * columns, s7, t7, width);
     }
 }
