@@ -29,14 +29,14 @@ Edge: TypeAlias = tuple[Node | Leaf, int]
 class no_grad(Setting):  # noqa: N801 - PyTorch's name
     """`with no_grad():` or `@no_grad()`: ops are not recorded."""
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self) -> None:
         super().__init__(grad=False)
 
 
 class enable_grad(Setting):  # noqa: N801
     """`with enable_grad():` records ops again inside `no_grad`."""
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self) -> None:
         super().__init__(grad=True)
 
 

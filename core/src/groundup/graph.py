@@ -170,7 +170,7 @@ class Setting:
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with type(self)(**self._values):
+            with Setting(**self._values):
                 return function(*args, **kwargs)
 
         return wrapped

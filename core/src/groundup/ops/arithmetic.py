@@ -70,7 +70,7 @@ class Div(Binary, name="div", family="elementwise"):
 
 
 class Pow(Binary, name="pow", family="elementwise"):
-    """x to the power y; 0 to the power 0 is 1. Gradients at x = 0 by y > 0 are finite."""
+    """x to the power y; 0 to the power 0 is 1. Integers are cast to float32 first."""
 
     accuracy = transcendental(8)
     float_only = True
@@ -164,7 +164,7 @@ def div(x: Operand, y: Operand) -> Tensor:
 
 
 def pow(x: Operand, y: Operand) -> Tensor:
-    """x to the power y; 0 to the power 0 is 1. Gradients at x = 0 by y > 0 are finite."""
+    """x to the power y; 0 to the power 0 is 1. Integers are cast to float32 first."""
     return Pow()(x, y)
 
 

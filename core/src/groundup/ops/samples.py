@@ -133,8 +133,28 @@ def extremes(dtype: DType) -> list[float]:
 
 
 def cases_of(op: type[Op], dtype: DType) -> list[Case]:
-    """All samples of an op in one dtype."""
-    return list(op.samples(Make(op.name, dtype)))
+    """All samples of an op in one dtype.
+
+    Where an op gives none with NaN, its first one with floats is repeated with NaN and infinities
+    put in.
+    """
+    cases = list(op.samples(Make(op.name, dtype)))
+    if dtype.is_floating and not any("nan" in case.tags for case in cases):
+        cases += [poisoned for case in cases if (poisoned := _poisoned(case))][:1]
+    return cases
+
+
+def _poisoned(case: Case) -> Case | None:
+    """The case with NaN, inf and -inf in its first operand of floats, None if that has no room."""
+    for place, operand in enumerate(case.inputs):
+        base = operand.base
+        if base.dtype.kind not in "iub" and base.size >= 4 and not case.tags:
+            changed = base.copy()
+            changed.reshape(-1)[[1, base.size // 2, base.size - 1]] = (np.nan, np.inf, -np.inf)
+            poisoned = Operand(changed, operand.view)
+            inputs = (*case.inputs[:place], poisoned, *case.inputs[place + 1 :])
+            return Case(case.op, inputs, f"{case.id}-special", frozenset({"nan", "special"}))
+    return None
 
 
 def bad_cases_of(op: type[Op], dtype: DType) -> list[BadCase]:
