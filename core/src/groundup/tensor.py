@@ -47,22 +47,27 @@ class Tensor(TensorMethods):
 
     @property
     def shape(self) -> Shape:
+        """Sizes of the axes."""
         return self._view.layout.shape
 
     @property
     def dtype(self) -> DType:
+        """What one element is."""
         return self._view.layout.dtype
 
     @property
     def spec(self) -> Spec:
+        """Shape and dtype in one."""
         return self._view.layout.spec
 
     @property
     def device(self) -> Device:
+        """Where the memory is."""
         return self._device
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self._view.layout.shape)
 
     @property
@@ -72,16 +77,19 @@ class Tensor(TensorMethods):
 
     @property
     def nbytes(self) -> int:
+        """Bytes that the elements take on the device."""
         return self._view.layout.size * self._device.info.itemsize(self.dtype)
 
     # ---- autograd ----
 
     @property
     def requires_grad(self) -> bool:
+        """Whether operations on it are recorded."""
         return self._node is not None
 
     @property
     def is_leaf(self) -> bool:
+        """Whether it is not the result of a recorded operation."""
         return not isinstance(self._node, Node)
 
     @property

@@ -42,8 +42,6 @@ class TensorMethods:
         ndim: Any
         size: Any
 
-    # ---- operators ----
-
     def __add__(self: Any, other: Any) -> Tensor:
         return dispatch.dispatch(_ADD, (self, other))  # type: ignore[no-any-return]
 
@@ -386,8 +384,6 @@ class TensorMethods:
     def one_hot(self: Any, classes: int) -> Tensor:
         return ops.one_hot(self, classes)
 
-    # ---- the rest ----
-
     def matmul(self: Any, other: Tensor) -> Tensor:
         return ops.matmul(self, other)
 
@@ -396,3 +392,8 @@ class TensorMethods:
 
     def log_softmax(self: Any, axis: int = -1) -> Tensor:
         return ops.log_softmax(self, axis)
+
+
+for _name, _method in vars(TensorMethods).items():
+    if not _name.startswith("_") and _method.__doc__ is None:  # help(x.sum) says what ops.sum does
+        _method.__doc__ = getattr(ops, "cast" if _name == "astype" else _name).__doc__
