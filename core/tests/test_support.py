@@ -104,6 +104,8 @@ def test_summary() -> None:
     assert "sin" in found.missing
     text = str(support.Summary(7, 9, ["einsum"], ["sort"]))
     assert text == "native 7/9; composed: einsum; missing: sort"
+    many = support.Summary(1, 8, list("abcdefg"), [])
+    assert str(many) == "native 1/8; composed: 7 (see `groundup ops --matrix`)"
     assert str(support.Summary(9, 9, [], [])) == "native 9/9"
 
 

@@ -25,6 +25,7 @@ from groundup.ops.op import Op, has
 from groundup.ops.samples import Array, Case, Make
 from groundup.ops.third_party import all_ops
 
+_LISTED: Final = 5  # names that a start line has room for
 Status: TypeAlias = Literal["native", "composed", "missing"]
 
 
@@ -52,7 +53,10 @@ class Summary(NamedTuple):
         text = f"native {self.native}/{self.total}"
         for word in ("composed", "missing"):
             names: list[str] = getattr(self, word)
-            text += f"; {word}: {', '.join(names)}" if names else ""
+            if len(names) > _LISTED:
+                text += f"; {word}: {len(names)} (see `groundup ops --matrix`)"
+            elif names:
+                text += f"; {word}: {', '.join(names)}"
         return text
 
 
