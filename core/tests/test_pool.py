@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -33,6 +34,26 @@ def test_freed_blocks_are_reused() -> None:
     assert memory.pool.take(900).handle == handle
     assert memory.calls == [1024]
     assert memory.pool.allocations == 1
+
+
+class Mortal:
+    """A handle that dies with its finalizer, as a driver's objects do."""
+
+    alive = True
+
+    def __del__(self) -> None:
+        self.alive = False
+
+
+def test_blocks_come_back_alive_from_a_cycle_of_garbage() -> None:
+    pool = Pool(lambda nbytes: Mortal())
+    cycle: list[object] = [pool.take(100)]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert pool.in_use == 0
+    assert pool.take(100).handle.alive
+    assert pool.allocations == 1
 
 
 def test_the_lowest_block_comes_first() -> None:

@@ -18,6 +18,11 @@ if isinstance(PROBE, Unavailable):
     pytest.skip(f"webgpu: {PROBE.reason} ({PROBE.fix})", allow_module_level=True)
 
 STORED = (dtypes.float32, dtypes.int32, dtypes.bool_)
+# Where WGSL leaves more open than IEEE 754: huge arguments of sin, subnormal numbers.
+FREE_EXTREMES = (
+    "cos", "floor_divide", "log", "logical_and", "logical_not", "logical_xor", "mul", "pow",
+    "remainder", "rsqrt", "sign", "sin", "sqrt", "tan",
+)  # fmt: skip
 OPS = sorted(name for name in REGISTRY if "::" not in name)
 
 
@@ -62,8 +67,7 @@ def test_samples(name: str) -> None:
         if dtype not in STORED:
             continue
         for case in cases_of(op, dtype):
-            # WGSL promises neither NaN, infinities nor subnormals: another suite's matter.
-            if case.tags & {"special", "nan"} or not storable(case):
+            if not storable(case) or (case.id == "extreme" and name in FREE_EXTREMES):
                 continue
             try:
                 for got, wanted in zip(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
+import attrs
 import numpy as np
 import pytest
 
@@ -13,6 +16,7 @@ import groundup as g
 from groundup.backends.api import Unavailable
 from groundup.errors import KernelCompileError, OutOfMemory, UnsupportedDtype
 from groundup_webgpu.backend import WebGpuBackend
+from groundup_webgpu.device import WebGpuDevice
 
 PROBE = WebGpuBackend().probe()
 if isinstance(PROBE, Unavailable):
@@ -64,6 +68,14 @@ def test_freed_memory_is_reused_and_counted() -> None:
     assert g.zeros(1 << 16, device=DEVICE)._view.buffer.number == number
 
 
+def test_memory_of_a_garbage_cycle_is_reused_alive() -> None:
+    cycle: list[object] = [g.ones(1 << 17, device=DEVICE)]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert g.ones(1 << 17, device=DEVICE).sum().item() == 1 << 17  # a dead buffer would abort
+
+
 def test_more_workgroups_than_one_dimension_has() -> None:
     count = 65535 * 256 + 3
     x = g.ones(count, device=DEVICE)
@@ -87,6 +99,60 @@ def test_a_tensor_that_is_too_large_is_refused() -> None:
     with pytest.raises(OutOfMemory, match="the adapter allows"):
         g.zeros(1 << 40, device=DEVICE)
     assert g.ones(2, device=DEVICE).sum().item() == 2
+
+
+def test_a_software_driver_promises_no_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = g.device_for(DEVICE)
+    device.pool.trim()
+    room = device.pool.reserved + (1 << 20)
+    monkeypatch.setattr(device, "info", attrs.evolve(device.info, memory=room))
+    with pytest.raises(OutOfMemory, match="webgpu:0: no room for 4,194,304 bytes"):
+        g.zeros(1 << 20, device=DEVICE)
+    assert g.ones(1 << 16, device=DEVICE).sum().item() == 1 << 16
+
+
+def test_bind_groups_do_not_keep_what_the_pool_has_dropped() -> None:
+    device = g.device_for(DEVICE)
+    assert isinstance(device, WebGpuDevice)
+    x = g.ones(3 << 18, device=DEVICE)
+    handle = weakref.ref(x._view.buffer.handle)
+    (x + x).sum().item()
+    del x
+    device.pool.trim()
+    device.allocate(256)
+    assert handle() is None
+
+
+SHORTAGE = """
+import re, resource
+import groundup as g
+from groundup.errors import OutOfMemory
+device = g.device_for("webgpu:0")
+g.ones(2, device=device).sum().item()
+used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)
+kept = []
+try:
+    for _ in range(40):
+        kept.append(g.ones(16 << 20, device=device))
+except OutOfMemory as error:
+    print("typed:", error)
+kept.clear()
+print(g.ones(16 << 20, device=device).sum().item())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or "CPU" not in PROBE.devices[0], reason="limits a software driver"
+)
+def test_a_driver_without_memory_is_a_typed_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHORTAGE], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    typed, after = done.stdout.splitlines()
+    assert typed.startswith("typed: webgpu:0: no room for 67,108,864 bytes: ")
+    assert after == f"{16 << 20}.0"
 
 
 def test_a_kernel_that_does_not_compile_shows_its_source() -> None:

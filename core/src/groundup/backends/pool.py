@@ -42,6 +42,9 @@ class Pool:
         # Re-entrant: a garbage collection inside `take` may run a Buffer's __del__ on this thread.
         self._lock = threading.RLock()
         self._free: dict[int, list[tuple[int, Any]]] = {}
+        # What is handed out, by number. If a cycle of garbage were all that holds a handle, its
+        # finalizer would run beside Buffer's, and what comes back here would be dead.
+        self._taken: dict[int, Any] = {}
         self._numbers = 0
         self.in_use = self.reserved = self.peak = self.allocations = 0
 
@@ -62,6 +65,7 @@ class Pool:
                 number = self._numbers
                 self.allocations += 1
                 self.reserved += size
+            self._taken[number] = handle
             self.in_use += size
             self.peak = max(self.peak, self.in_use)
         return Buffer(handle, size, number, self)
@@ -70,6 +74,7 @@ class Pool:
         """Keep a block for reuse; called by `Buffer` when it dies, from any thread."""
         with self._lock:
             self.in_use -= nbytes
+            self._taken.pop(number, None)
             heapq.heappush(self._free.setdefault(nbytes, []), (number, handle))
 
     def trim(self) -> None:

@@ -27,7 +27,7 @@ class WebGpuBackend(Backend):
         """Above the cpu with a real GPU, below it with a software driver only."""
         if isinstance(self._found, str):
             return _HARDWARE
-        return _SOFTWARE if all(_is_software(a) for a in self._found) else _HARDWARE
+        return _SOFTWARE if all(is_software(a) for a in self._found) else _HARDWARE
 
     def probe(self) -> Available | Unavailable:
         """Available if there is an adapter; the reason and the fix if not."""
@@ -66,7 +66,8 @@ def describe(adapter: Any) -> str:
     return f"{info['device']}, {info['adapter_type']}, {info['backend_type']}"
 
 
-def _is_software(adapter: Any) -> bool:
+def is_software(adapter: Any) -> bool:
+    """Whether it is a processor that stands in for a GPU."""
     return bool(adapter.info["adapter_type"] == "CPU")
 
 

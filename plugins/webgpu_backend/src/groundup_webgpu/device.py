@@ -7,6 +7,7 @@ to a lost device, so every submit asks first.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -31,12 +32,13 @@ from groundup.errors import DeviceLost, KernelCompileError, OutOfMemory
 from groundup.layout import Layout
 from groundup.ops.movement import Assign, Contiguous
 from groundup.ops.op import Op
-from groundup_webgpu.backend import describe
+from groundup_webgpu.backend import describe, is_software
 from groundup_webgpu.lowering import lower
-from groundup_webgpu.source import Stage, numbered
+from groundup_webgpu.source import VECTOR, Stage, numbered
 
 _FLUSH: Final = 256  # dispatches that are collected before they are submitted
 _CACHED: Final = 8192  # bind groups
+_FEW, _MANY = 256, 1 << 17  # threads that keep a processor, and a GPU, busy
 _ITEM: Final = 4  # bytes of every element: f32, i32, and bool as u32
 _STORAGE: Final = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
 
@@ -66,13 +68,14 @@ logging.getLogger("wgpu").addHandler(_watch)
 class WebGpuLaunch:
     """Dispatches with their pipelines and bind groups."""
 
-    __slots__ = ("_device", "_parts", "_views", "name")
+    __slots__ = ("_device", "_parts", "_stages", "_views", "name")
 
     def __init__(
-        self, device: WebGpuDevice, name: str, parts: Sequence[Part],
+        self, device: WebGpuDevice, name: str, stages: Sequence[Stage], parts: Sequence[Part],
         views: Sequence[View],
     ) -> None:  # fmt: skip
         self._device = device
+        self._stages = stages
         self._parts = parts
         self._views = views  # keeps the buffers alive
         self.name = name
@@ -82,8 +85,13 @@ class WebGpuLaunch:
         self._device.encode(self._parts)
 
     def describe(self) -> Mapping[str, object]:
-        """The op and how many workgroups each dispatch has."""
-        return {"kernel": self.name, "grid": [groups for _, _, groups in self._parts]}
+        """The op, its memory, and each dispatch's source and workgroups."""
+        return {
+            "kernel": self.name,
+            "source": [stage.source for stage in self._stages],
+            "grid": [stage.groups for stage in self._stages],
+            "buffers": [(view.buffer.number, view.offset) for view in self._views],
+        }
 
 
 class WebGpuKernel(Kernel):
@@ -92,6 +100,7 @@ class WebGpuKernel(Kernel):
     def __init__(self, device: WebGpuDevice, op: Op, stages: Sequence[Stage]) -> None:
         self._device = device
         self._stages = stages
+        self._alignable = any(stage.aligned for stage in stages)
         self._name = op.name
         self.params = frozenset(op.fields)
         self.in_place = dict(op.aliases) if op.name == "assign" else {}
@@ -102,13 +111,31 @@ class WebGpuKernel(Kernel):
         self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
     ) -> Launch:
         """Bind groups are cached by buffers and offsets."""
-        device = self._device
+        stages = self._chosen(inputs, outputs)
+        parts = self._parts(stages, inputs, outputs, workspace)
+        memory = (*inputs, *outputs, *([workspace] if workspace else []))
+        return WebGpuLaunch(self._device, self._name, stages, parts, memory)
+
+    def launch(
+        self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
+    ) -> None:
+        """Straight into the open pass, which keeps the buffers alive."""
+        stages = self._chosen(inputs, outputs)
+        self._device.encode(self._parts(stages, inputs, outputs, workspace))
+
+    def _chosen(self, inputs: Sequence[View], outputs: Sequence[View]) -> Sequence[Stage]:
+        """The stages, in the form for aligned memory if it is."""
+        if not self._alignable or any(v.offset % VECTOR for v in (*inputs, *outputs)):
+            return self._stages
+        return [stage.aligned or stage for stage in self._stages]
+
+    def _parts(
+        self, stages: Sequence[Stage], inputs: Sequence[View], outputs: Sequence[View],
+        workspace: View | None,
+    ) -> list[Part]:  # fmt: skip
         operands = (*inputs, workspace)  # so that SCRATCH, -1, is the workspace
-        parts = []
-        for stage in self._stages:
-            out = outputs[0] if stage.target == "out" else workspace
-            parts.append(device.part(stage, operands, out))
-        return WebGpuLaunch(device, self._name, parts, (*inputs, *outputs))
+        part = self._device.part
+        return [part(s, operands, outputs[0] if s.target == "out" else workspace) for s in stages]
 
 
 class WebGpuDevice(Device):
@@ -120,14 +147,16 @@ class WebGpuDevice(Device):
         self._adapter = adapter
         self._gpu = adapter.request_device_sync(required_limits=_limits(adapter))
         self._queue = self._gpu.queue
+        self._threads = _FEW if is_software(adapter) else _MANY
         self._lock = threading.RLock()
         self._pipelines: dict[str, Any] = {}
         self._layouts: dict[int, Any] = {}
-        self._groups: dict[Any, Any] = {}
+        self._groups: dict[Any, Part] = {}
         self._uniforms: dict[Any, Any] = {}
         self._encoder: Any = None
         self._pass: Any = None
         self._pending = 0
+        self._reserved = 0
         self._lost = False
         _watch.devices.add(self)
         self.info = self.describe()
@@ -141,6 +170,7 @@ class WebGpuDevice(Device):
             name=self._name,
             description=describe(self._adapter),
             dtypes={dtypes.float32: everything, dtypes.int32: everything, dtypes.bool_: stored},
+            memory=_host_memory() if is_software(self._adapter) else None,
             profile="wgsl",
             alignment=limits["min-storage-buffer-offset-alignment"],
             max_buffer=limits["max-buffer-size"],
@@ -152,19 +182,30 @@ class WebGpuDevice(Device):
     # ---- memory ----
 
     def allocate(self, nbytes: int) -> Any:
-        """A storage buffer. Raises OutOfMemory if it is larger than one binding may be."""
+        """A storage buffer.
+
+        Raises OutOfMemory if it is larger than one binding may be, if the driver has no room, or on
+        a software driver, which promises more than there is, beyond the machine's memory.
+        """
         most = min(self.info.max_buffer or nbytes, self.info.max_binding or nbytes)
         if nbytes > most:
             raise OutOfMemory(
                 f"{self._name}: one tensor of {nbytes:,} bytes; the adapter allows {most:,}",
                 hint="use a smaller batch or model",
             )
+        reserved, room = self.pool.reserved, self.info.memory
+        if room is not None and reserved + nbytes > room:
+            raise OutOfMemory(f"{self._name}: no room for {nbytes:,} bytes: {reserved:,} are taken")
         with self._lock:
             self._check()
+            if reserved < self._reserved:  # the pool has dropped buffers, which bind groups hold
+                self._groups.clear()
+            self._reserved = reserved
             try:
                 return self._gpu.create_buffer(size=nbytes, usage=_STORAGE)
             except wgpu.GPUError as error:
-                raise OutOfMemory(f"{self._name}: no room for {nbytes:,} bytes: {error}") from error
+                why = str(error).strip().splitlines()[-1].strip()
+                raise OutOfMemory(f"{self._name}: no room for {nbytes:,} bytes: {why}") from error
 
     def memory(self) -> MemoryStats:
         """What the core's pool has handed out and keeps."""
@@ -209,7 +250,7 @@ class WebGpuDevice(Device):
         self, op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout]
     ) -> Kernel | Declined:
         """Source and parameters only; nothing is compiled yet."""
-        stages = lower(op, inputs, outputs)
+        stages = lower(op, inputs, outputs, self._threads)
         return stages if isinstance(stages, Declined) else WebGpuKernel(self, op, stages)
 
     def part(self, stage: Stage, inputs: Sequence[Any], out: Any) -> Part:
@@ -220,13 +261,14 @@ class WebGpuDevice(Device):
         buffers = (out.buffer.number, *[view.buffer.number for view in views])
         key = (stage, buffers, offsets)
         with self._lock:
-            group = self._groups.get(key)
-            if group is None:
+            found = self._groups.get(key)
+            if found is None:
                 group = self._bind(stage, (out, *views), offsets)
+                found = self._pipeline(stage.source, len(views)), group, stage.groups
                 if len(self._groups) > _CACHED:
                     self._groups.clear()
-                self._groups[key] = group
-            return self._pipeline(stage.source, len(views)), group, stage.groups
+                self._groups[key] = found
+            return found
 
     def encode(self, parts: Sequence[Part]) -> None:
         """Append dispatches to the open pass; submit it when it has grown long."""
@@ -265,6 +307,7 @@ class WebGpuDevice(Device):
         """Wait for everything that was submitted."""
         with self._lock:
             self.flush()
+            self._check()
             self._gpu._poll_wait()
 
     # ---- inside ----
@@ -335,6 +378,14 @@ class WebGpuDevice(Device):
                 self._uniforms.clear()
             self._uniforms[key] = found
         return found
+
+
+def _host_memory() -> int | None:
+    """Bytes, where the system tells."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _limits(adapter: Any) -> dict[str, int]:

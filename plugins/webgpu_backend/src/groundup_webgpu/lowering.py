@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
+
 from groundup import dtypes
 from groundup.backends.api import Declined
 from groundup.dtypes import DType
 from groundup.layout import Layout
 from groundup.ops.op import Op
 from groundup.shapes import row_major
+from groundup_webgpu.contraction import matmul
 from groundup_webgpu.expressions import cast, expression, literal
 from groundup_webgpu.source import (
     SCRATCH,
@@ -27,11 +30,17 @@ from groundup_webgpu.source import (
 
 Layouts = Sequence[Layout]
 _PIECE: Final = 1 << 20  # elements that one workgroup reduces at most
+_TURNS: Final = 1 << 14  # of one thread's loop; Mesa's software driver leaves loops after 65,535
 Lower = Callable[[Any, Layouts, Layouts], list[Stage] | Declined]
 
 
-def lower(op: Op, inputs: Layouts, outputs: Layouts) -> list[Stage] | Declined:
-    """The dispatches that compute `op`, none for an empty output, or why there are none."""
+def lower(op: Op, inputs: Layouts, outputs: Layouts, threads: int) -> list[Stage] | Declined:
+    """The dispatches that compute `op`, none for an empty output, or why there are none.
+
+    `threads` is how many it takes to keep the device busy.
+    """
+    if op.name in ("sum", "max"):
+        return _reduce(op, inputs, outputs, threads) if outputs[0].size else []
     special = _SPECIAL.get(op.name)
     if special is not None:
         return special(op, inputs, outputs) if outputs[0].size or op.name == "assign" else []
@@ -86,17 +95,19 @@ def _pad(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
     """Each output place asks which input place it shows, if any."""
     (x,), out = inputs, outputs[0]
     parameters = Parameters(2)
-    size = parameters.add(out.size)
-    lines = ["var rest = i;", "var at0 = param(1u);", "var inside = true;"]
-    for axis in reversed(range(out.rank)):
+    add = parameters.add
+    size = add(out.size)
+    axes = _padded_axes(op, x, out)
+    lines = ["var rest = u32(i);", "var at0 = param(1u);", "var inside = true;"]
+    for number, axis in enumerate(reversed(axes)):
+        c, length = f"c{number}", f"u32({add(axis.length)})"
+        lines += [f"var {c} = i32(rest % {length}) - {add(axis.before)};", f"rest /= {length};"]
+        if axis.gap > 1:
+            gap = add(axis.gap)
+            lines += [f"inside = inside && {c} >= 0 && {c} % {gap} == 0;", f"{c} /= {gap};"]
         lines += [
-            f"let c{axis} = rest % {(n := parameters.add(out.shape[axis]))}"
-            f" - {parameters.add(op.before[axis])};",
-            f"rest = rest / {n};",
-            f"let gap{axis} = {parameters.add(op.gaps(out.rank)[axis] + 1)};",
-            f"inside = inside && c{axis} >= 0 && c{axis} % gap{axis} == 0"
-            f" && c{axis} / gap{axis} < {parameters.add(x.shape[axis])};",
-            f"at0 += c{axis} / gap{axis} * {parameters.add(x.strides[axis])};",
+            f"inside = inside && {c} >= 0 && {c} < {add(axis.shown)};",
+            f"at0 += {c} * {add(axis.stride)};",
         ]
     index = "\n".join("    " + line for line in lines)
     value = f"select({literal(op.value, x.dtype)}, in0[select(0, at0, inside)], inside)"
@@ -108,6 +119,33 @@ def _pad(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
             size=size, index=index, place="param(0u) + i", value=value,
         )
     ]  # fmt: skip
+
+
+@attrs.frozen
+class _PaddedAxis:
+    """An axis of the output: its length, and how it shows the input's `shown` places."""
+
+    length: int
+    before: int
+    gap: int
+    shown: int
+    stride: int
+
+
+def _padded_axes(op: Any, x: Layout, out: Layout) -> list[_PaddedAxis]:
+    """The axes; neighbours join where the inner one is not padded and the input evenly spaced."""
+    axes: list[_PaddedAxis] = []
+    for axis, (length, shown, stride) in enumerate(zip(out.shape, x.shape, x.strides, strict=True)):
+        before, gap = op.before[axis], op.gaps(out.rank)[axis] + 1
+        plain = length == shown and not before and gap == 1
+        outer = axes[-1] if axes else None
+        if plain and outer and outer.gap == 1 and outer.stride == shown * stride:
+            axes[-1] = _PaddedAxis(
+                outer.length * length, outer.before * length, 1, outer.shown * length, stride
+            )
+        else:
+            axes.append(_PaddedAxis(length, before, gap, shown, stride))
+    return axes
 
 
 def _gather(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
@@ -181,7 +219,7 @@ def _scatter_add(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
     ]  # fmt: skip
 
 
-def _reduce(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
+def _reduce(op: Any, inputs: Layouts, outputs: Layouts, threads: int) -> list[Stage]:
     """sum and max over `op.axes`; where there is much to reduce, in pieces and then over those."""
     (x,), out = inputs, outputs[0]
     axes = range(x.rank) if op.axes is None else sorted(a % x.rank for a in op.axes)
@@ -190,13 +228,16 @@ def _reduce(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
     tail = collapsed(tuple(x.shape[a] for a in axes), tuple(x.strides[a] for a in axes))
     count = x.size // out.size
     pieces = -(-count // _PIECE)
+    wanted = max(threads // out.size, -(-min(count, _PIECE) // _TURNS))
+    lanes = min(WORKGROUP, 1 << max(0, wanted - 1).bit_length())
     if pieces <= 1:
-        return [_reduction(op.name, (0, x.dtype), out, lead, tail, count, 1, "out")]
+        return [_reduction(op.name, (0, x.dtype), out, lead, tail, (count, 1, lanes), "out")]
     rows = ((out.size,), ((pieces,),))
     between = ((pieces,), ((1,),))
+    first, last = (count, pieces, WORKGROUP), (pieces, 1, lanes)
     return [
-        _reduction(op.name, (0, x.dtype), out, lead, tail, count, pieces, "scratch"),
-        _reduction(op.name, (SCRATCH, out.dtype), out, rows, between, pieces, 1, "out"),
+        _reduction(op.name, (0, x.dtype), out, lead, tail, first, "scratch"),
+        _reduction(op.name, (SCRATCH, out.dtype), out, rows, between, last, "out"),
     ]
 
 
@@ -204,10 +245,14 @@ _Axes = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 
 
 def _reduction(
-    op: str, x: tuple[int, DType], out: Layout, lead: _Axes, tail: _Axes, count: int, pieces: int,
-    target: Target,
+    op: str, x: tuple[int, DType], out: Layout, lead: _Axes, tail: _Axes,
+    split: tuple[int, int, int], target: Target,
 ) -> Stage:  # fmt: skip
-    """Every run of `tail`, in so many pieces, to one number; runs begin along `lead`."""
+    """Every run of `tail` to one number; runs begin along `lead`.
+
+    `split` is how long a run is, in how many pieces, and how many threads share a piece.
+    """
+    count, pieces, lanes = split
     parameters = Parameters(2)
     number = parameters.add
     index = places(parameters, "i", lead[0], [("at0", "param(1u)", lead[1][0])])
@@ -216,8 +261,9 @@ def _reduction(
     element = "i32(in0[from_place])" if x[1] is dtypes.bool_ else "in0[from_place]"
     add = op == "sum"
     return stage(
-        "reduction", parameters, [x], kind, spread(out.size * pieces, 1), target=target,
-        size=number(out.size * pieces), pieces=number(pieces),
+        "reduction" if lanes > 1 else "reduction_alone", parameters, [x], kind,
+        spread(out.size * pieces, WORKGROUP // lanes), target=target,
+        size=number(out.size * pieces), pieces=number(pieces), lanes=f"{lanes}",
         piece=number(_PIECE if pieces > 1 else count), count=number(count), index=index, type=kind,
         # The first element stands for the maximum of nothing: it is one of them anyway.
         start=literal(0, out.dtype) if add else "in0[first]",
@@ -228,54 +274,9 @@ def _reduction(
 
 
 def _matmul(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage] | Declined:
-    x, y = (_as_matrix(layout, i) for i, layout in enumerate(inputs))
-    (x_shape, x_strides), (y_shape, y_strides) = x, y
-    dtype = inputs[0].dtype
-    rows, inner, columns = x_shape[-2], x_shape[-1], y_shape[-1]
-    if not inner:
-        return _map(literal(0, dtype), [], outputs[0])
-    rank = max(len(x_shape), len(y_shape)) - 2
-    lead = tuple(
-        max(s)
-        for s in zip(_padded(x_shape[:-2], rank, 1), _padded(y_shape[:-2], rank, 1), strict=True)
-    )
-    batches = 1
-    for n in lead:
-        batches *= n
-    if batches > 65535:
-        return Declined(f"more than 65,535 products at once ({batches})")
-    steps = [
-        tuple(s if n == full else 0 for s, n, full in zip(
-            _padded(strides[:-2], rank, 0), _padded(shape[:-2], rank, 1), lead, strict=True))
-        for shape, strides in (x, y)
-    ]  # fmt: skip
-    parameters = Parameters(3)
-    shape, (left, right) = collapsed(lead, *steps)
-    operands = [("at0", "param(1u)", left), ("at1", "param(2u)", right)]
-    index = places(parameters, "i", shape, operands)
-    add = parameters.add
-    return [
-        stage(
-            "matmul", parameters, [(0, dtype), (1, dtype)], WGSL[dtype],
-            (-(-columns // 64), -(-rows // 64), batches),
-            rows=add(rows), columns=add(columns), inner=add(inner), index=index, type=WGSL[dtype],
-            x_row=add(x_strides[-2]), x_inner=add(x_strides[-1]), y_inner=add(y_strides[-2]),
-            y_column=add(y_strides[-1]), place="param(0u)",
-        )
-    ]  # fmt: skip
-
-
-def _as_matrix(layout: Layout, side: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shape and strides; a vector is a row on the left and a column on the right."""
-    if layout.rank > 1:
-        return layout.shape, layout.strides
-    if side == 0:
-        return (1, *layout.shape), (0, *layout.strides)
-    return (*layout.shape, 1), (*layout.strides, 0)
-
-
-def _padded(values: tuple[int, ...], rank: int, filler: int) -> tuple[int, ...]:
-    return (filler,) * (rank - len(values)) + values
+    if not inputs[0].shape[-1]:
+        return _map(literal(0, outputs[0].dtype), [], outputs[0])
+    return matmul(inputs[0], inputs[1])
 
 
 def _random_bits(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
@@ -292,6 +293,6 @@ def _random_bits(op: Any, inputs: Layouts, outputs: Layouts) -> list[Stage]:
 
 _SPECIAL: Final[dict[str, Lower]] = {
     "cast": _cast, "assign": _assign, "full": _full, "arange": _arange, "pad": _pad,
-    "gather": _gather, "scatter_add": _scatter_add, "sum": _reduce, "max": _reduce,
+    "gather": _gather, "scatter_add": _scatter_add,
     "matmul": _matmul, "random_bits": _random_bits,
 }  # fmt: skip

@@ -20,6 +20,7 @@ from groundup.shapes import Shape
 
 WGSL: Final = {dtypes.float32: "f32", dtypes.int32: "i32", dtypes.bool_: "u32"}
 WORKGROUP: Final = 64
+VECTOR: Final = 16  # bytes of a vec4
 _MOST: Final = 65535  # workgroups of one dimension
 
 
@@ -41,13 +42,17 @@ Target = Literal["out", "scratch"]
 
 @attrs.frozen(eq=False)
 class Stage:
-    """One dispatch: its source, its parameters, which inputs it reads, how many workgroups."""
+    """One dispatch: its source, its parameters, which inputs it reads, how many workgroups.
+
+    `aligned` is a quicker one for memory whose offsets are multiples of `VECTOR` bytes.
+    """
 
     source: str
     parameters: tuple[int, ...]
     inputs: tuple[int, ...]  # positions of the op's inputs, or SCRATCH
     groups: tuple[int, int, int]
     target: Target = "out"
+    aligned: Stage | None = None
 
 
 def collapsed(shape: Shape, *strides: Shape) -> tuple[Shape, tuple[Shape, ...]]:
@@ -75,16 +80,17 @@ def places(
 ) -> str:
     """Statements that split the flat `number` into coordinates and sum each operand's place.
 
-    `operands` are (variable, text of where it begins, strides).
+    `operands` are (variable, text of where it begins, strides). The divisions are unsigned: signed
+    ones are guarded against -2^31 / -1 and cost several times as much.
     """
-    lines = [f"var rest_{number} = {number};"] if len(shape) > 1 else []
+    lines = [f"var rest_{number} = u32({number});"] if len(shape) > 1 else []
     lines += [f"var {name} = {start};" for name, start, _ in operands]
     for axis in reversed(range(len(shape))):
         coordinate = number if len(shape) == 1 else f"c_{number}_{axis}"
         if len(shape) > 1:
-            size = parameters.add(shape[axis])
+            size = f"u32({parameters.add(shape[axis])})"
             last = f"rest_{number}" if axis == 0 else f"rest_{number} % {size}"
-            lines.append(f"let {coordinate} = {last};")
+            lines.append(f"let {coordinate} = i32({last});")
             if axis:
                 lines.append(f"rest_{number} = rest_{number} / {size};")
         lines += [
@@ -97,16 +103,19 @@ def places(
 def stage(
     family: str,
     parameters: Parameters,
-    inputs: Sequence[tuple[int, DType]],
+    inputs: Sequence[tuple[int, DType | str]],
     out: str,
     groups: tuple[int, int, int],
     target: Target = "out",
     **parts: str,
 ) -> Stage:
-    """A stage from the template `kernels/<family>.wgsl`. `inputs` are (operand, dtype)."""
+    """A stage from the template `kernels/<family>.wgsl`.
+
+    `inputs` are (operand, dtype, or how WGSL calls its elements), `out` is such a text.
+    """
     bindings = [f"@group(0) @binding(0) var<storage, read_write> out: array<{out}>;"]
     for i, (_, dtype) in enumerate(inputs):
-        kind = f"array<{WGSL[dtype]}>"
+        kind = f"array<{dtype if isinstance(dtype, str) else WGSL[dtype]}>"
         bindings.append(f"@group(0) @binding({i + 1}) var<storage, read> in{i}: {kind};")
     count = -(-len(parameters.values) // 4)
     bindings.append(

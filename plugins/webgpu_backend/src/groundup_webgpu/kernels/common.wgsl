@@ -9,6 +9,19 @@ fn is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
+fn is_infinite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u;
+}
+
+// Not constants, which WGSL would refuse: an offset is never negative.
+fn infinity() -> f32 {
+    return bitcast<f32>((bitcast<u32>(param(0u)) >> 31u) | 0x7f800000u);
+}
+
+fn nan() -> f32 {
+    return bitcast<f32>((bitcast<u32>(param(0u)) >> 31u) | 0x7fc00000u);
+}
+
 fn maximum_f32(a: f32, b: f32) -> f32 {
     return select(select(max(a, b), b, is_nan(b)), a, is_nan(a));
 }
@@ -42,11 +55,20 @@ fn remainder_i32(a: i32, b: i32) -> i32 {
 }
 
 fn floor_divide_f32(a: f32, b: f32) -> f32 {
+    if (is_infinite(a) && b != 0.0) {
+        return nan();
+    }
+    if (is_infinite(b) && !is_nan(a)) {
+        return select(0.0, -1.0, a != 0.0 && ((a < 0.0) != (b < 0.0)));
+    }
     return floor(a / b);
 }
 
 fn remainder_f32(a: f32, b: f32) -> f32 {
-    let r = a - trunc(a / b) * b;
+    var r = a - trunc(a / b) * b;
+    if (is_infinite(b) && !is_infinite(a)) {
+        r = a;
+    }
     return select(r, r + b, r != 0.0 && ((r < 0.0) != (b < 0.0)));
 }
 
@@ -64,12 +86,15 @@ fn pow_f32(x: f32, y: f32) -> f32 {
     if (y == 2.0) {
         return x * x;
     }
-    let size = pow(abs(x), y);
-    if (x >= 0.0) {
+    var size = select(pow(abs(x), y), 1.0, abs(x) == 1.0);
+    if (x == 0.0) {
+        size = select(0.0, infinity(), y < 0.0);
+    }
+    if (bitcast<u32>(x) < 0x80000000u) {
         return size;
     }
     if (floor(y) != y) {
-        return bitcast<f32>(u32(param(0u) & 0) | 0x7fc00000u);
+        return select(nan(), size, x == 0.0 || is_infinite(x));
     }
     return select(size, -size, floor(y * 0.5) != y * 0.5);
 }

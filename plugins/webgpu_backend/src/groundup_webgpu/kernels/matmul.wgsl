@@ -2,6 +2,10 @@
 // multiplications. Strided operands. Rows and columns beyond the edge repeat the last one and are not
 // stored.
 
+fn store(at: i32, value: $type) {
+    out[at] = $stored;
+}
+
 fn put(at: i32, first: vec4<$type>, second: vec4<$type>, width: i32) {
     put4(at, first, width);
     put4(at + 4, second, width - 4);
@@ -9,16 +13,16 @@ fn put(at: i32, first: vec4<$type>, second: vec4<$type>, width: i32) {
 
 fn put4(at: i32, values: vec4<$type>, width: i32) {
     if (width > 0) {
-        out[at] = values.x;
+        store(at, values.x);
     }
     if (width > 1) {
-        out[at + 1] = values.y;
+        store(at + 1, values.y);
     }
     if (width > 2) {
-        out[at + 2] = values.z;
+        store(at + 2, values.z);
     }
     if (width > 3) {
-        out[at + 3] = values.w;
+        store(at + 3, values.w);
     }
 }
 
