@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from groundup._version import __version__
 from groundup.cli import app
+from groundup.data import Batches
 from groundup.ops import all_ops
+from groundup.train import progress
 
 TEXT = "she sells sea shells by the sea shore. the shells she sells are sea shells. " * 30
 SMALL = [
@@ -192,7 +196,13 @@ def test_resuming_what_is_finished(finished: Path, capsys: pytest.CaptureFixture
         ("train --n-layer 0", "--n-layer must be at least 1, got 0"),
         ("train --dtype float46", "float32"),
         ("train tinny", "there is no preset 'tinny' (did you mean tiny?)"),
-        ("train tiny gpt-12m", "gpt-12m"),
+        ("train tiny gpt-12m", "error: unexpected 'gpt-12m'"),
+        ("train --bias False", "as in --bias=False"),
+        ("train --max-iters 2.5", "unable to convert \"2.5\" into int"),
+        ("train --data --seed 1", "--data names no file"),
+        ("generate . --max-new-tokens 2.5", "unable to convert \"2.5\" into int"),
+        ("generate " + "x" * 300, "File name too long"),
+        ("train --resume " + "x" * 300, "File name too long"),
         ("train --device cup", "no backend named 'cup' is installed"),
         ("train --device gpu!", "'gpu!' is not a device"),
         ("train --config none.toml", "cannot read none.toml"),
@@ -247,6 +257,10 @@ def test_an_out_folder_of_another_run(finished: Path, text: Path, refused: Refus
     assert "a resumed run keeps its --n-layer 1, not 2" in refused(
         "train", "--resume", "done", "--n-layer", "2"
     )
+    assert "the run in done goes on where it is, not in --out other" in refused(
+        "train", "--resume", "done", "--out", "other"
+    )
+    assert "did you mean done?" in refused("train", "--resume", "dome")
     assert contents(Path.cwd()) == before
 
 
@@ -279,6 +293,67 @@ def test_damaged_state(finished: Path, refused: Refused) -> None:
     before = contents(finished)
     assert "state.safetensors is damaged" in refused("train", "--resume", "done", "--max-iters", 9)
     assert contents(finished) == before
+
+
+def test_a_run_without_a_tokenizer(finished: Path, refused: Refused) -> None:
+    (finished / "tokenizer.json").unlink()
+    assert "only if it was given with --tokenizer" in refused("generate", "done")
+
+
+def test_a_size_that_no_memory_has(
+    text: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batch(self: Batches, step: int) -> None:
+        np.empty(2**61, np.uint8)  # what a --batch-size of 10^15 asks for
+
+    monkeypatch.setattr(Batches, "batch", batch)
+    monkeypatch.setattr(progress.Lines, "say", lambda self, text: None)
+    error = refused("train", "--data", text, "--out", "r", *SMALL)
+    assert error.startswith("error: out of memory: Unable to allocate")
+
+
+def test_flags_of_truth(text: Path) -> None:
+    command = ["train", "--data", str(text), *SMALL]
+    assert app.run([*command, "--out", "a", "--no-bias", "--no_decay_lr"]) == 0
+    record = json.loads(Path("a/config.json").read_text())["train"]
+    assert (record["bias"], record["decay_lr"]) == (False, False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("command", ["ops", "--help", "train --out r", "generate done"])
+def test_a_full_stdout_is_one_line(finished: Path, text: Path, command: str) -> None:
+    """In a process of its own, where Python flushes stdout once more at its end."""
+    arguments = command.split()
+    arguments += ["--data", str(text), *SMALL] if "train" in arguments else []
+    arguments += ["--prompt", "she"] if "generate" in arguments else []
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "groundup", *arguments], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: cannot .*standard output: No space left.*\n", done.stderr)
+
+
+def test_a_closed_stdout_is_no_error(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert app.run(["ops"]) == 0
+    assert app.run(["generate", "done", "--prompt", "she", "--max-new-tokens", "2"]) == 0
+    assert app.run(["train", "--resume", "done", "--max-iters", "7"]) == 0
+
+
+def test_a_reader_of_training_that_went_away(text: Path) -> None:
+    """The run stops with an error, as its saved state is older than what was printed."""
+    command = [sys.executable, "-m", "groundup", "train", "--data", str(text), "--out", "r"]
+    process = subprocess.Popen(
+        [*command, *SMALL], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error.startswith("error: cannot write to standard output: Broken pipe (")
+    assert error.count("\n") == 1
 
 
 def test_a_full_disk_is_one_line(text: Path) -> None:

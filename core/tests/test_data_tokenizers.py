@@ -123,6 +123,10 @@ def test_a_short_text_gives_a_smaller_vocabulary() -> None:
     assert BytePairTokenizer.train("abab", 4096).vocab_size < 260
 
 
+def test_a_vocabulary_that_no_memory_has_room_for_is_never_made() -> None:
+    assert BytePairTokenizer.train("ab ab ab", 10**30).vocab_size < 300
+
+
 def test_training_is_deterministic_across_processes_and_threads(
     byte_pairs: BytePairTokenizer,
 ) -> None:

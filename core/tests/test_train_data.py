@@ -113,6 +113,9 @@ def test_a_folder_that_is_taken(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is not empty \(choose another --out\)"):
         RunFolder(tmp_path).check_free()
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"holds a model \(choose another --out\)"):
+        RunFolder(tmp_path).check_free()  # without a state, --resume would be no way out
+    (tmp_path / "state.safetensors").touch()
     with pytest.raises(ConfigError, match=r"holds a run already \(continue it with --resume"):
         RunFolder(tmp_path).check_free()
     with pytest.raises(ConfigError, match=r"notes.txt is a file"):
@@ -131,6 +134,24 @@ def test_metrics_are_truncated_to_the_resumed_step(tmp_path: Path) -> None:
     folder.truncate(10)
     lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert lines == [{"step": step, "loss": step / 3} for step in (1, 5, 10)]
+
+
+def test_lines_of_metrics_that_are_none_are_left_out(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.append_metrics({"step": 1, "loss": 2.0})
+    folder.append_metrics({"step": "x"})
+    with folder.metrics.open("a") as file:
+        file.write("garbage{\n[1]\n")
+    folder.truncate(10)
+    assert folder.read_metrics() == [{"step": 1, "loss": 2.0}]
+
+
+def test_what_a_killed_run_left_half_written_is_swept(tmp_path: Path) -> None:
+    kept = ["state.safetensors", ".gitignore", ".tmpdir", ".notes.0123abcd.txt", "loss.png"]
+    for name in [*kept, ".state.0123abcd.safetensors", ".loss.738cc22c.png", ".tmpAb3dE9"]:
+        (tmp_path / name).touch()
+    RunFolder(tmp_path).sweep()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 def test_samples_are_truncated_too(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from groundup import optim
 from groundup.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from groundup.generate import Sampling, TextModel
 from groundup.models.checkpoint import hf_weights
-from groundup.serialization import load_arrays
+from groundup.serialization import load_arrays, save_arrays
 from groundup.train import loop
 from groundup.train.config import TrainConfig
 from groundup.train.folder import RunFolder
@@ -187,6 +187,13 @@ def test_only_the_best_weights_are_kept(
     assert not np.array_equal(kept[name], weights(config.out)[f"model.{name}"])
 
 
+def test_the_last_weights_are_kept_where_nothing_tells_which_are_best(config: TrainConfig) -> None:
+    loop.run(config.changed({"always_save_checkpoint": False, "val_fraction": 0.0}))
+    kept = hf_weights(RunFolder(config.out).weights)  # type: ignore[arg-type]
+    name = "h.0.mlp.c_fc.weight"
+    np.testing.assert_array_equal(kept[name], weights(config.out)[f"model.{name}"])
+
+
 def test_changes_on_resuming_last(config: TrainConfig) -> None:
     loop.run(config)
     assert config.out is not None
@@ -235,6 +242,69 @@ def test_nothing_is_written_for_bad_input(
         loop.run(config.changed(changes))
     assert config.out is not None
     assert not config.out.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are locked on POSIX only")
+def test_a_folder_where_another_process_trains(config: TrainConfig) -> None:
+    loop.run(config)
+    assert config.out is not None
+    folder = RunFolder(config.out)
+    before = {path.name: path.read_bytes() for path in config.out.iterdir()}
+    more = resumed_config(config.out, {"max_iters": 14})
+    with folder.alone(), pytest.raises(ConfigError, match="another process is training in"):
+        loop.run(more, resume=True)
+    assert {path.name: path.read_bytes() for path in config.out.iterdir()} == before
+    loop.run(more, resume=True)
+
+
+def test_another_run_that_begins_meanwhile(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found the folder free; the one that comes second to write must see the other's."""
+    assert config.out is not None
+    other = config.out / "state.safetensors"
+
+    def create(folder: RunFolder) -> None:
+        folder.path.mkdir()
+        other.write_text("another run's")
+
+    monkeypatch.setattr(RunFolder, "create", create)
+    with pytest.raises(ConfigError, match="holds a run already"):
+        loop.run(config)
+    assert [path.read_text() for path in config.out.iterdir()] == ["another run's"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"step": "x"}, "holds no state of a run: TypeError"),
+        ({"step": -5}, "holds no state of a run: ValueError"),
+        ({"best_val_loss": "x"}, "holds no state of a run: TypeError"),
+        ({"data": None}, "the data is not what the run began with"),
+    ],
+)
+def test_a_state_with_impossible_values(
+    config: TrainConfig, change: dict[str, object], text: str
+) -> None:
+    loop.run(config)
+    assert config.out is not None
+    path = config.out / "state.safetensors"
+    arrays, metadata = load_arrays(path)
+    record = json.loads(metadata["groundup"]) | change
+    save_arrays(path, arrays, {"groundup": json.dumps(record)})
+    with pytest.raises((CheckpointError, DataError), match=text):
+        loop.run(resumed_config(config.out, {"max_iters": 20}), resume=True)
+
+
+@pytest.mark.parametrize("part", ["model.", "optimizer.", "random"])
+def test_a_state_that_lacks_a_part(config: TrainConfig, part: str) -> None:
+    loop.run(config)
+    assert config.out is not None
+    path = config.out / "state.safetensors"
+    arrays, metadata = load_arrays(path)
+    save_arrays(path, {k: a for k, a in arrays.items() if not k.startswith(part)}, metadata)
+    with pytest.raises(CheckpointError, match=r"state.safetensors holds no state of this run: "):
+        loop.run(resumed_config(config.out, {"max_iters": 20}), resume=True)
 
 
 def test_other_data_on_resuming(config: TrainConfig) -> None:
@@ -323,7 +393,8 @@ def test_an_interrupt_saves_and_can_be_resumed(
             break
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + sent, errors
-    assert errors == ""
+    notice = "saving after this step; Ctrl-C again stops at once\n"
+    assert errors == (notice if sent == signal.SIGINT else "")
     last = printed.splitlines()[-1]
     assert last.startswith("interrupted and saved at step")
     assert "groundup train --resume" in last

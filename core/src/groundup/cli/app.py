@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from groundup._version import __version__
 from groundup.backends.plugins import plugins
 from groundup.errors import GroundupError
+from groundup.files import reason
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -57,17 +58,29 @@ def run(arguments: Sequence[str]) -> int:
     debug = os.environ.get("GROUNDUP_DEBUG") == "1"
     try:
         result = build()(_split(arguments), exit_on_error=False, print_error=False)
+        if sys.stdout is not None:  # as with `groundup ops >&-`
+            sys.stdout.flush()
         return result if isinstance(result, int) else OK
-    except (GroundupError, CycloptsError) as error:
-        if debug:
-            raise
-        return _refuse(_text(error))
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `groundup ops | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except (GroundupError, CycloptsError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        return _refuse(_text(error))
+    finally:
+        _drop_unwritten()
+
+
+def _drop_unwritten() -> None:
+    """What stdout could not take must not be tried again, with a traceback, when Python ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _split(arguments: Sequence[str]) -> list[str]:
@@ -80,8 +93,20 @@ def _split(arguments: Sequence[str]) -> list[str]:
 
 
 def _text(error: Exception) -> str:
-    text = str(error).strip().removesuffix(".")
-    return " ".join(text.split())
+    from cyclopts import UnusedCliTokensError
+
+    if isinstance(error, UnusedCliTokensError):
+        text = "unexpected " + ", ".join(repr(token) for token in error.unused_tokens or ())
+    elif isinstance(error, GroundupError):
+        text = str(error)
+    elif isinstance(error, OSError):  # a path that may not be looked at, a stdout that is full
+        where = "standard output" if error.filename is None else error.filename
+        text = f"cannot use {where}: {reason(error)}"
+    elif isinstance(error, MemoryError):
+        text = f"out of memory: {error}"
+    else:
+        text = str(error)
+    return " ".join(text.split()).removesuffix(".")
 
 
 def _refuse(text: str) -> int:

@@ -8,17 +8,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from groundup.cli.parameters import whole
+
 
 def generate(
     run: Annotated[Path, Parameter(name="RUN")],
     /,
     *,
     prompt: str = "\n",
-    max_new_tokens: int = 200,
+    max_new_tokens: Annotated[int, Parameter(converter=whole)] = 200,
     temperature: float = 0.8,
-    top_k: int | None = None,
+    top_k: Annotated[int | None, Parameter(converter=whole)] = None,
     top_p: float | None = None,
-    seed: int = 0,
+    seed: Annotated[int, Parameter(converter=whole)] = 0,
     device: str | None = None,
 ) -> None:
     """Print the prompt and the text that the model puts behind it.
@@ -57,6 +59,5 @@ def generate(
 
 def _show(text: str) -> None:
     """Print at once, in whatever encoding the terminal has."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # there may be no stdout
+    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)

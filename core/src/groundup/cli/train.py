@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from groundup.cli.parameters import whole
+from groundup.errors import ConfigError
 from groundup.train.config import PRESETS, TrainConfig, preset, read_toml, types
 
 _EXTRA_NAMES = {"out": ("--out", "--out-dir")}  # nanoGPT's name for it
@@ -17,14 +19,16 @@ def _flags() -> Any:
     """A class with every setting of a run as a flag, None where it was not given."""
     fields = []
     for field in dataclasses.fields(TrainConfig):
+        kind = types()[field.name]
         parameter = Parameter(
             name=_EXTRA_NAMES.get(field.name),
             group=field.metadata["group"],
             help=field.metadata["help"],
             consume_multiple=field.name == "data",
-            negative=(),
+            negative=None if kind is bool else (),  # --bias has --no-bias
+            converter=whole if kind is int else None,
         )
-        fields.append((field.name, Annotated[types()[field.name] | None, parameter], None))
+        fields.append((field.name, Annotated[kind | None, parameter], None))
     made = dataclasses.make_dataclass("Flags", fields, frozen=True)
     made.__module__ = (
         __name__  # cyclopts takes what comes from the module `types` for a plain value
@@ -65,6 +69,8 @@ def train(
 
     changes: dict[str, object] = {} if config is None else read_toml(config)
     changes |= {k: v for k, v in dataclasses.asdict(flags).items() if v is not None}
+    if flags.data == ():
+        raise ConfigError("--data names no file")
     if not resume:
         return run(preset(name or "tiny").changed(changes))
     return run(_resumed(name, changes), resume=True)
@@ -78,4 +84,10 @@ def _resumed(name: str | None, changes: dict[str, object]) -> TrainConfig:
         folder = Path(str(changes.pop("out", Path("runs") / (name or "tiny"))))
     else:
         folder = Path(name)
+        out = changes.pop("out", folder)
+        if Path(str(out)).resolve() != folder.resolve():
+            raise ConfigError(
+                f"the run in {folder} goes on where it is, not in --out {out}",
+                hint=f"copy {folder} first and resume the copy",
+            )
     return resumed_config(folder, changes)

@@ -145,12 +145,15 @@ class BytePairTokenizer:
         model = Tokenizer(models.BPE())
         model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         model.decoder = decoders.ByteLevel()
+        _check_encodable(text)
+        # Every merge makes the text shorter, so there are fewer than it has bytes. The library
+        # makes room for as many as it is asked for, and ends the process if it cannot.
+        most = 256 + len(text.encode())
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
+            vocab_size=min(vocab_size, most),
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        _check_encodable(text)
         model.train_from_iterator(_pieces(text), trainer)
         return cls(model)
 

@@ -37,7 +37,7 @@ class TextModel:
         if not (path / "config.json").exists():
             raise CheckpointError(f"{path} holds no model", hint="it has no config.json")
         model = load_gpt(path, device)
-        tokenizer = load_tokenizer(path / "tokenizer.json")
+        tokenizer = _tokenizer(path / "tokenizer.json")
         if tokenizer.vocab_size > model.config.vocab_size:
             raise CheckpointError(
                 f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only "
@@ -75,6 +75,15 @@ class TextModel:
         return self.tokenizer.decode([i for i in ids if i < self.tokenizer.vocab_size])
 
 
+def _tokenizer(path: Path) -> Tokenizer:
+    if not path.exists():
+        raise CheckpointError(
+            f"cannot read {path}: there is no such file",
+            hint="a run on .bin tokens has one only if it was given with --tokenizer",
+        )
+    return load_tokenizer(path)
+
+
 def generate_ids(
     model: GPT, ids: Sequence[int], *, max_new_tokens: int, sampling: Sampling, seed: int
 ) -> Iterator[int]:
@@ -90,12 +99,13 @@ def generate_ids(
         raise ConfigError(f"--seed must be at least 0 and below 2^64, got {seed}")
     if not ids:
         raise DataError("generation needs at least one token to begin with")
-    # The top 53 bits make a float in [0, 1); the raw stream never changes between NumPy versions.
-    chances = (np.random.Philox(key=seed).random_raw(max_new_tokens) >> np.uint64(11)) * 2.0**-53
+    stream = np.random.Philox(key=seed)
     reader = _Reader(model)
     known = list(ids)
-    for chance in chances:
-        known.append(choose(reader.next_logits(known), sampling, float(chance)))
+    for _ in range(max_new_tokens):
+        # The top 53 bits make a float in [0, 1); the raw stream is the same in all NumPy versions.
+        chance = (stream.random_raw() >> 11) * 2.0**-53
+        known.append(choose(reader.next_logits(known), sampling, chance))
         yield known[-1]
 
 

@@ -147,10 +147,10 @@ PRESETS: Final[Mapping[str, TrainConfig]] = {
 def preset(name: str) -> TrainConfig:
     """The preset of that name, with its out folder. Raises ConfigError with near names."""
     if name not in PRESETS:
-        raise ConfigError(
-            f"there is no preset {name!r}",
-            hint=did_you_mean(name, PRESETS) or f"presets: {', '.join(PRESETS)}",
-        )
+        hint = did_you_mean(name, PRESETS) or f"presets: {', '.join(PRESETS)}"
+        if name.lower() in ("true", "false"):
+            hint = "write a flag's truth with an equals sign, as in --bias=False"
+        raise ConfigError(f"there is no preset {name!r}", hint=hint)
     return dataclasses.replace(PRESETS[name], out=Path("runs") / name)
 
 

@@ -9,15 +9,26 @@ step
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+if sys.platform != "win32":
+    import fcntl
 
 from groundup.errors import CheckpointError, ConfigError
 from groundup.files import StrPath, atomic_write, reason
 
+# Those of `atomic_write` and, inside it, of safetensors.
+_TEMPORARY: Final = re.compile(
+    r"\.(config|tokenizer|metrics|loss|samples|model|state)\.[0-9a-f]{8}\.\w+|\.tmp\w{6}"
+)
 _HEADING: Final = re.compile(r"^=== step (\d+)\b.*$", re.MULTILINE)
 
 
@@ -45,11 +56,13 @@ class RunFolder:
                 return
         except OSError as error:
             raise ConfigError(f"cannot use {self.path}: {reason(error)}") from error
-        if self.config.exists() or self.state.exists():
+        if self.state.exists():
             raise ConfigError(
                 f"{self.path} holds a run already",
                 hint=f"continue it with --resume {self.path}, or choose another --out",
             )
+        if self.config.exists():
+            raise ConfigError(f"{self.path} holds a model", hint="choose another --out")
         raise ConfigError(f"{self.path} is not empty", hint="choose another --out")
 
     def create(self) -> None:
@@ -58,6 +71,36 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"cannot make {self.path}: {reason(error)}") from error
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training here; a lock that ends with the process.
+
+        Only on POSIX, and on file systems that have locks. Raises ConfigError if another does.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"another process is training in {self.path}", hint="choose another --out"
+                ) from error
+            except OSError:  # a network file system that has no locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
+
+    def sweep(self) -> None:
+        """Remove the temporary files of a run that was killed while it wrote. Only when alone."""
+        for path in self.path.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """One more line of `metrics.jsonl`. Raises CheckpointError."""
@@ -75,7 +118,7 @@ class RunFolder:
                 found.append(json.loads(line))
             except ValueError:
                 continue
-        return [line for line in found if isinstance(line, dict) and "step" in line]
+        return [line for line in found if isinstance(line, dict) and type(line.get("step")) is int]
 
     def truncate(self, step: int) -> None:
         """Forget metrics and samples of later steps than `step`, which will be run again."""

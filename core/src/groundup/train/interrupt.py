@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType
@@ -32,3 +34,11 @@ class Interrupt:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
+        if number == signal.SIGINT:
+            _tell(b"saving after this step; Ctrl-C again stops at once\n")
+
+
+def _tell(text: bytes) -> None:
+    """Straight to stderr: in a signal handler, Python's buffers may be in the middle of a write."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"\n" + text if os.isatty(2) else text)

@@ -41,28 +41,44 @@ def run(config: TrainConfig, *, resume: bool = False) -> int:
     saved = load_tokenizer(folder.tokenizer) if resume and folder.tokenizer.exists() else None
     session = Session(config, load_dataset(config, saved), device)
     tracking = open_tracking(config)
-    if resume:
-        session.load(folder.state)
-        folder.truncate(session.step)
-    else:
-        folder.create()
-        session.dataset.save_tokenizer(folder.tokenizer)
+    folder.create()
+    with folder.alone():
+        if resume:
+            session.load(folder.state)
+        else:
+            folder.check_free()  # another run may have begun there meanwhile
+        return _run(session, folder, tracking, resume=resume)
+
+
+def _run(session: Session, folder: RunFolder, tracking: Tracking, *, resume: bool) -> int:
+    config = session.config
     shown = progress(config.max_iters, session.step)
     shown.say(start_line(session))
     if session.step >= config.max_iters:
         shown.say(f"nothing is left to do: the run has {session.step} steps; raise --max-iters")
         return 0
-    # Also when resuming: what was changed now holds when the run is resumed again.
-    write_json(folder.config, hf_config(session.model.config) | {"train": config.record()})
     with Interrupt() as interrupt, shown:
-        if not resume:
-            save(session, folder)
+        _prepare(session, folder, resume=resume)
         try:
             train(session, folder, interrupt, shown, tracking)
         finally:
             tracking.finish()
     shown.say(_last_line(session, folder, interrupt.signal))
     return 0 if interrupt.signal is None else 128 + interrupt.signal
+
+
+def _prepare(session: Session, folder: RunFolder, *, resume: bool) -> None:
+    """Make the folder one that can be resumed from here."""
+    if resume:
+        folder.sweep()
+        folder.truncate(session.step)
+    if not folder.tokenizer.exists():
+        session.dataset.save_tokenizer(folder.tokenizer)
+    # Also when resuming: what was changed now holds when the run is resumed again.
+    record = {"train": session.config.record()}
+    write_json(folder.config, hf_config(session.model.config) | record)
+    if not resume:
+        save(session, folder)
 
 
 def train(
@@ -114,7 +130,8 @@ def _evaluate(session: Session, folder: RunFolder) -> dict[str, float]:
 
 def save(session: Session, folder: RunFolder) -> None:
     """Write state, weights (if they are the ones to keep) and the plot."""
-    if session.config.always_save_checkpoint or session.best_step == session.step:
+    best = session.best_step == session.step or session.best_val_loss is None  # none is better
+    if session.config.always_save_checkpoint or best:
         save_weights(session.model, folder.weights)
     session.save(folder.state)
     metrics = folder.read_metrics()

@@ -8,6 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
+from groundup.errors import CheckpointError
+from groundup.files import reason
+
 
 class Progress(ABC):
     """Active between `with` and its end; `say` works at any time."""
@@ -29,7 +32,8 @@ class Progress(ABC):
 
 def progress(total: int, done: int) -> Progress:
     """A bar if stdout is a terminal, else lines."""
-    return Bar(total, done) if sys.stdout.isatty() else Lines(total, done)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Bar(total, done) if terminal else Lines(total, done)
 
 
 def describe(line: Mapping[str, Any]) -> str:
@@ -54,9 +58,18 @@ class Lines(Progress):
         self.say(f"step {line['step']}/{self.total}  {describe(line)}  eta {clock(left)}")
 
     def say(self, text: str) -> None:
-        """Print it."""
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        """Print it. Raises CheckpointError if nobody can read it: the reader of a pipe is gone."""
+        if sys.stdout is None:  # closed, as by `>&-`
+            return
+        encoding = sys.stdout.encoding or "utf-8"
+        try:
+            sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write to standard output: {reason(error)}",
+                hint="the run goes on from its last save with --resume",
+            ) from error
 
 
 class Bar(Progress):

@@ -9,6 +9,7 @@ from typing import Final
 from groundup.errors import CheckpointError, ConfigError
 from groundup.files import StrPath
 from groundup.serialization import read_json
+from groundup.suggest import did_you_mean
 from groundup.train.config import TrainConfig, flag, from_record
 from groundup.train.folder import RunFolder
 
@@ -28,9 +29,14 @@ def resumed_config(path: StrPath, changes: Mapping[str, object]) -> TrainConfig:
     """
     folder = RunFolder(path)
     if not folder.config.exists():
-        raise CheckpointError(f"{folder.path} holds no run to resume")
+        hint = did_you_mean(folder.path.name, _neighbours(folder.path))
+        raise CheckpointError(
+            f"{folder.path} holds no run to resume", hint=hint or "begin one without --resume"
+        )
     if not folder.state.exists():
-        raise CheckpointError(f"{folder.path} holds no saved state", hint="it cannot be resumed")
+        raise CheckpointError(
+            f"{folder.path} holds no saved state", hint="begin again, in another --out"
+        )
     record = read_json(folder.config).get("train")
     if not isinstance(record, dict):
         raise CheckpointError(f"{folder.config} holds no settings of a run")
@@ -44,3 +50,8 @@ def resumed_config(path: StrPath, changes: Mapping[str, object]) -> TrainConfig:
                 hint="begin a new run with another --out",
             )
     return after.changed({"out": Path(path)})
+
+
+def _neighbours(path: Path) -> list[str]:
+    """The names of the runs that lie where `path` would."""
+    return [state.parent.name for state in path.parent.glob(f"*/{RunFolder(path).state.name}")]

@@ -19,7 +19,7 @@ from groundup.autocast import autocast
 from groundup.backends.api import Device
 from groundup.data import Batches
 from groundup.dtypes import as_dtype
-from groundup.errors import CheckpointError, DataError, NonFiniteError
+from groundup.errors import CheckpointError, DataError, GroundupError, NonFiniteError
 from groundup.files import StrPath
 from groundup.generate import Sampling, generate_ids
 from groundup.models import GPT, GPTConfig
@@ -122,7 +122,7 @@ class Session:
             if not np.isfinite(value) and not (scaled and name != "loss"):
                 raise NonFiniteError(
                     f"the {name} became {value} at step {self.step}",
-                    hint="use a lower --learning-rate; the last saved state is intact",
+                    hint="begin again with a lower --learning-rate; the last saved state is intact",
                 )
         return loss, norm
 
@@ -183,24 +183,37 @@ class Session:
     def load(self, path: StrPath) -> None:
         """Go back to where `save` was called. Raises CheckpointError, DataError for other data."""
         arrays, metadata = load_arrays(path)
-        try:
-            record = json.loads(metadata["groundup"])
-            step, data = record["step"], record["data"]
-            best_val_loss, best_step = record["best_val_loss"], record["best_step"]
-            scaler, state = record["scaler"], arrays["random"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} holds no state of a run: {error!r}") from error
-        if data != self.dataset.fingerprint:
+        record = _record(path, metadata)
+        if record["data"] != self.dataset.fingerprint:
             raise DataError(
-                f"the data is not what the run began with ({self.dataset.fingerprint}, was {data})",
+                f"the data is not what the run began with ({self.dataset.fingerprint},"
+                f" was {record['data']})",
                 hint="resume with the same files",
             )
-        self.model.load_state_dict(_part(arrays, "model."))
-        self.optimizer.load_state_dict(_part(arrays, "optimizer."))
-        if self.scaler is not None:
-            self.scaler.load_state_dict(scaler)
-        random.set_state(state, self.device)
-        self.step, self.best_val_loss, self.best_step = step, best_val_loss, best_step
+        try:
+            self.model.load_state_dict(_part(arrays, "model."))
+            self.optimizer.load_state_dict(_part(arrays, "optimizer."))
+            if self.scaler is not None:
+                self.scaler.load_state_dict(record["scaler"])
+            random.set_state(arrays["random"], self.device)
+        except (GroundupError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} holds no state of this run: {error}") from error
+        self.step, self.best_step = record["step"], record["best_step"]
+        self.best_val_loss = record["best_val_loss"]
+
+
+def _record(path: StrPath, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What `save` noted beside the arrays. Raises CheckpointError."""
+    try:
+        record = json.loads(metadata["groundup"])
+        best = record["best_val_loss"]
+        if min(operator.index(record["step"]), operator.index(record["best_step"])) < 0:
+            raise ValueError(f"step {record['step']}, best_step {record['best_step']}")
+        if best is not None and not isinstance(best, float):
+            raise TypeError(f"best_val_loss {best!r}")
+        return {"data": record["data"], "scaler": record["scaler"], **record}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds no state of a run: {error!r}") from error
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
