@@ -18,9 +18,9 @@ if isinstance(PROBE, Unavailable):
     pytest.skip(f"cuda: {PROBE.reason} ({PROBE.fix})", allow_module_level=True)
 
 OPS = sorted(name for name in REGISTRY if "::" not in name)
-# Relative errors that a result of such floats may have; 8 and 6 units in the last place for the
+# Relative errors that a result of such floats may have; 8 and 4 units in the last place for the
 # narrow ones, whose compositions round at every step.
-TOLERANCE = {"float32": 2e-5, "float16": 8e-3, "bfloat16": 5e-2}
+TOLERANCE = {"float32": 2e-5, "float16": 8e-3, "bfloat16": 3e-2}
 
 
 def tensor(operand: Operand, device: str) -> g.Tensor:
@@ -45,16 +45,21 @@ def expected(case: Case) -> list[Array] | None:
     return made if all(as_dtype(array.dtype) in STORED for array in made) else None
 
 
-def compare(got: Array, wanted: Array, tolerance: float) -> None:
+def compare(got: Array, wanted: Array, tolerance: float, scale: float = 0.0) -> None:
     assert got.shape == wanted.shape
     assert got.dtype == wanted.dtype
     if not as_dtype(wanted.dtype).is_floating:
         np.testing.assert_array_equal(got, wanted)
         return
     got, wanted = got.astype(np.float64), wanted.astype(np.float64)
-    finite = np.abs(wanted[np.isfinite(wanted)])
-    scale = min(float(finite.max()) if finite.size else 0.0, 1e30)
+    scale = min(max(scale, largest(wanted)), 1e30)
     np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance * max(scale, 1e-30) / 4)
+
+
+def largest(array: Array) -> float:
+    """The largest finite magnitude."""
+    wide = np.abs(array.astype(np.float64))
+    return float(wide[np.isfinite(wide)].max(initial=0.0))
 
 
 def cases() -> list[tuple[str, DType]]:
@@ -67,9 +72,12 @@ def test_samples(name: str, dtype: DType) -> None:
         wanted = expected(case)
         if wanted is None:
             continue
+        # Narrow results of large terms that cancel are as exact as the terms.
+        narrow = dtype in (g.float16, g.bfloat16)
+        scale = max([largest(o.array) for o in case.inputs], default=0.0) if narrow else 0.0
         try:
             for got, right in zip(results(case, "cuda:0"), wanted, strict=True):
-                compare(got, right, TOLERANCE.get(dtype.name, 2e-5))
+                compare(got, right, TOLERANCE.get(dtype.name, 2e-5), scale)
         except AssertionError as error:
             raise AssertionError(f"{name} {dtype} {case.id}: {error}") from None
 

@@ -124,16 +124,6 @@ def test_random_bits_are_the_cpus() -> None:
     np.testing.assert_array_equal(*drawn)
 
 
-def test_arrays_of_other_libraries() -> None:
-    cupy = pytest.importorskip("cupy")
-    theirs = cupy.arange(12, dtype="float32").reshape(3, 4)
-    ours = g.device_for(DEVICE).adopt(theirs[:, ::-1])
-    assert ours is not None
-    assert ours.layout.strides == (4, -1)
-    np.testing.assert_array_equal(g.device_for(DEVICE).read(ours), cupy.asnumpy(theirs[:, ::-1]))
-    assert g.device_for(DEVICE).adopt(np.zeros(3)) is None
-
-
 def test_float64_is_refused() -> None:
     with pytest.raises(UnsupportedDtype, match="cuda:0 cannot store float64"):
         g.from_numpy(np.zeros(2), DEVICE)

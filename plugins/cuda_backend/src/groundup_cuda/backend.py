@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 _CUPY: Final = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy-cuda14x")
 _INSTALL: Final = "pip install 'groundup-cuda[cuda13]', or [cuda12] for a driver before 580"
 _NO_DEVICE: Final = 100  # cudaErrorNoDevice
-_OLDEST: Final = (7, 0)  # compute capability: the first whose atomics and shuffles we rely on
 
 
 class CudaBackend(Backend):
@@ -30,13 +29,16 @@ class CudaBackend(Backend):
         packages = _cupy_packages()
         if not packages:
             return Unavailable("CuPy is not installed", _INSTALL)
+        names = " ".join(packages)
         if len(packages) > 1:
-            names = " ".join(packages)
-            return Unavailable(
-                f"two CuPy packages are installed and break each other: {names}",
-                f"pip uninstall -y {names}, then {_INSTALL}",
-            )
-        return _probe_cupy(next(iter(packages)))
+            reason = f"two CuPy packages are installed and break each other: {names}"
+            return Unavailable(reason, f"pip uninstall -y {names}, then {_INSTALL}")
+        try:
+            from cupy.cuda import runtime
+        except Exception as error:  # a broken installation fails in many ways
+            reason = f"CuPy does not load: {type(error).__name__}: {error}".splitlines()[0]
+            return Unavailable(reason, f"pip install --force-reinstall {names}")
+        return _driver_problem(runtime) or _library_problem() or _devices(runtime)
 
     def open(self, index: int) -> Device:
         """The GPU of that number."""
@@ -45,87 +47,56 @@ class CudaBackend(Backend):
         return CudaDevice(index)
 
 
-def _cupy_packages() -> Mapping[str, str]:
-    """The installed CuPy packages and their versions."""
-    found = {}
-    for name in _CUPY:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _probe_cupy(package: str) -> Available | Unavailable:
-    try:
-        from cupy.cuda import runtime
-    except Exception as error:  # a broken installation fails in many ways
-        reason = f"CuPy does not load: {type(error).__name__}: {error}".splitlines()[0]
-        return Unavailable(reason, f"pip install --force-reinstall {package}")
-    problem = _driver_problem(runtime) or _library_problem()
-    return problem or _devices(runtime)
-
-
-def _driver_problem(runtime: Any) -> Unavailable | None:
-    """No driver, or one that is too old for the CUDA that CuPy was built for."""
-    try:
-        driver, built = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-    except runtime.CUDARuntimeError as error:
-        return Unavailable(f"the NVIDIA driver does not answer: {error}", "reinstall the driver")
-    if not driver:
-        return Unavailable("no NVIDIA driver", "install it: https://www.nvidia.com/drivers")
-    if driver // 1000 < built // 1000:
-        major = driver // 1000
-        wanted = "update the driver"
-        if major >= 12:
-            wanted += f", or pip uninstall CuPy and pip install 'groundup-cuda[cuda{major}]'"
-        return Unavailable(
-            f"CuPy is built for CUDA {built // 1000}, but the driver is for CUDA {_dotted(driver)}",
-            wanted,
-        )
-    return None
-
-
-def _library_problem() -> Unavailable | None:
-    """NVRTC or cuBLAS missing."""
-    from groundup_cuda.jit import load_library
-
-    for name in ("nvrtc", "cublas"):
-        try:
-            load_library(name)
-        except BackendUnavailable as error:
-            return Unavailable(error.message, error.hint or "")
-    return None
-
-
-def _devices(runtime: Any) -> Available | Unavailable:
-    try:
-        found = [runtime.getDeviceProperties(i) for i in range(runtime.getDeviceCount())]
-    except runtime.CUDARuntimeError as error:
-        if error.status != _NO_DEVICE:
-            return Unavailable(
-                f"CUDA does not start: {error}", "see whether nvidia-smi works; restart the machine"
-            )
-        found = []
-    if not found:
-        return Unavailable(
-            "the driver finds no GPU", "see nvidia-smi, and whether CUDA_VISIBLE_DEVICES hides it"
-        )
-    old = [p for p in found if (p["major"], p["minor"]) < _OLDEST]
-    if old:
-        name = old[0]["name"].decode()
-        return Unavailable(
-            f"{name} is too old: compute capability {old[0]['major']}.{old[0]['minor']}, not 7.0",
-            "hide it by CUDA_VISIBLE_DEVICES",
-        )
-    return Available([describe(properties) for properties in found])
-
-
 def describe(properties: Mapping[str, Any]) -> str:
     """A GPU in words."""
     name, memory = properties["name"].decode(), properties["totalGlobalMem"] / 2**30
     return f"{name}, {properties['multiProcessorCount']} SMs, {memory:.0f} GiB"
 
 
-def _dotted(version: int) -> str:
-    return f"{version // 1000}.{version % 1000 // 10}"
+def _cupy_packages() -> list[str]:
+    """The CuPy packages that are installed; there is one per major version of CUDA."""
+    found = []
+    for name in _CUPY:
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    return found
+
+
+def _driver_problem(runtime: Any) -> Unavailable | None:
+    """No driver, or one that is too old for the CUDA that CuPy was built for."""
+    driver, built = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    if not driver:
+        return Unavailable("no NVIDIA driver", "install it: https://www.nvidia.com/drivers")
+    major = driver // 1000
+    if major >= built // 1000:
+        return None
+    reason = f"CuPy is built for CUDA {built // 1000}, but the driver is for CUDA {major}"
+    switch = f", or uninstall CuPy and pip install 'groundup-cuda[cuda{major}]'"
+    return Unavailable(reason, "update the driver" + (switch if major >= 12 else ""))
+
+
+def _library_problem() -> Unavailable | None:
+    """NVRTC or cuBLAS missing."""
+    from groundup_cuda.jit import load_library
+
+    try:
+        load_library("nvrtc")
+        load_library("cublas")
+    except BackendUnavailable as error:
+        return Unavailable(error.message, error.hint or _INSTALL)
+    return None
+
+
+def _devices(runtime: Any) -> Available | Unavailable:
+    found = []
+    try:
+        found = [runtime.getDeviceProperties(i) for i in range(runtime.getDeviceCount())]
+    except runtime.CUDARuntimeError as error:
+        if error.status != _NO_DEVICE:
+            return Unavailable(f"CUDA does not start: {error}", "see whether nvidia-smi works")
+    if not found:
+        return Unavailable("the driver finds no GPU", "see nvidia-smi, and CUDA_VISIBLE_DEVICES")
+    return Available([describe(properties) for properties in found])

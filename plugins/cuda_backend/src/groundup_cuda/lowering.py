@@ -1,4 +1,4 @@
-"""From an op and layouts to stages: which template, which expression, which parameters."""
+"""From an op and layouts to launches: which template, which expression, which parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from groundup.backends.api import Declined
-from groundup.dtypes import DType
 from groundup.layout import Layout
 from groundup.ops.op import Op
 from groundup.shapes import row_major
@@ -16,133 +15,104 @@ from groundup_cuda.expressions import (
     REDUCTIONS,
     STORED,
     Joining,
-    accumulator,
+    accumulated,
     computed,
     expression,
-)
-from groundup_cuda.products import lower_matmul
+)  # fmt: skip
+from groundup_cuda.products import Product, lower_matmul
 from groundup_cuda.source import (
     OUT,
     SCRATCH,
     Parameters,
     Stage,
     collapsed,
-    extent,
     letters,
-    places,
     stage,
-)
-from groundup_cuda.steps import Lowered, Step
+    walk,
+)  # fmt: skip
 
 Layouts: TypeAlias = Sequence[Layout]
-Lower: TypeAlias = Callable[[Any, Layouts, Layouts], Lowered | Declined]
-_ENOUGH: Final = 1 << 17  # threads from which a GPU is busy: fewer, and a reduction is split
-_EACH: Final = 16  # elements that a thread of a split reduction adds at least
+Step: TypeAlias = Stage | Product
+_ENOUGH: Final = 1 << 17  # threads from which a GPU is busy: with fewer, a reduction is split
+_EACH: Final = 16  # elements that a thread of a split reduction joins at least
+
+
+@attrs.frozen(eq=False)
+class Lowered:
+    """Launches in order, the inputs that they need row-major, and bytes of scratch memory."""
+
+    steps: Sequence[Step]
+    contiguous: tuple[int, ...] = ()
+    scratch: int = 0
 
 
 def lower(
     op: Op, inputs: Layouts, outputs: Layouts, capability: tuple[int, int]
 ) -> Lowered | Declined:
     """The launches that compute `op`, none for an empty output, or why there are none."""
-    if op.name == "assign":
-        return Lowered(into(inputs[1], outputs[0]))
     if not any(out.size for out in outputs):
         return Lowered([])
     if op.name == "matmul":
-        return lower_matmul(inputs, outputs[0], capability)
+        step, copies = lower_matmul(inputs, outputs[0], capability)
+        return Lowered([step], copies)
     special = _SPECIAL.get(op.name)
     if special is not None:
-        return special(op, inputs, outputs)
+        return special(op, inputs, outputs[0])
     dtype = inputs[-1].dtype if inputs else None
     text = expression(repr(op), dtype) if dtype is not None else None
     if text is None:
         return Declined(f"no kernel for {op.name} of {dtype}")
-    operands = list(enumerate(inputs))
-    return Lowered([_map(op.name, text, operands, outputs[0])])
+    return Lowered([_map(op.name, text, enumerate(inputs), outputs[0])])
 
 
-def into(value: Layout, target: Layout) -> list[Step]:
-    """`assign`'s second input, copied to the output, which may be any view."""
-    return [_map("assign", "a", [(1, value)], target)] if target.size else []
-
-
-Operands: TypeAlias = Sequence[tuple[int, Layout]]
-
-
-def _map(
-    name: str, text: str, operands: Operands, out: Layout, write: int = OUT,
-) -> Stage:  # fmt: skip
-    """One expression per element, of operands a, b, c."""
-    layouts = [layout for _, layout in operands]
+def _map(name: str, value: str, operands: Any, out: Layout, write: int = OUT) -> Stage:
+    """One expression per element of a, b, c: the `operands`, pairs of position and layout."""
+    numbers, layouts = zip(*operands, strict=True)
     parameters = Parameters(1 + len(layouts))
-    size = parameters.add(out.size)
-    shape, strides = collapsed(out.shape, out.strides, *[layout.strides for layout in layouts])
-    names = ["place", *[f"at{k}" for k in range(len(layouts))]]
-    index = places(parameters, "i", shape, list(zip(names, strides, strict=True)))
+    strides = {f"at{k}": layout.strides for k, layout in enumerate(layouts)}
+    index = walk(parameters, "i", out.shape, place=out.strides, **strides)
     index += "\n" + letters([layout.dtype for layout in layouts])
+    return _made(name, parameters, [write, *numbers], (out, *layouts), index, value)
+
+
+def _made(
+    name: str, parameters: Parameters, operands: Sequence[int], layouts: Layouts, index: str,
+    value: str, place: str = "place",
+) -> Stage:  # fmt: skip
+    """One value per element of the output, the first of `layouts`."""
+    out = layouts[0]
     return stage(
-        "map", name, parameters, [write, *[k for k, _ in operands]], out.size,
-        _reach(out, *layouts), size=size, index=index, place="place", value=text,
-        out=STORED[out.dtype],
+        "map", name, parameters, operands, out.size, layouts, size=parameters.add(out.size),
+        index=index, place=place, value=value, out=STORED[out.dtype],
     )  # fmt: skip
 
 
-def _reach(*layouts: Layout) -> int:
-    return max(layout.size + extent(layout.shape, layout.strides) for layout in layouts)
+def _assign(op: Any, inputs: Layouts, out: Layout) -> Lowered:
+    """Into the target's own, perhaps strided, memory; the target is not read."""
+    return Lowered([_map("assign", "a", [(1, inputs[1])], inputs[0])])
 
 
-def _filled(name: str, parameters: Parameters, out: Layout, value: str) -> Lowered:
-    """An output that is made from its elements' numbers i alone."""
-    size = parameters.add(out.size)
-    made = stage(
-        "map", name, parameters, [OUT], out.size, out.size, size=size, index="", place="i",
-        value=value, out=STORED[out.dtype],
-    )  # fmt: skip
-    return Lowered([made])
-
-
-def _full(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
+def _full(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     parameters = Parameters(1)
     value = parameters.number(op.value, computed(op.dtype))
-    return _filled("full", parameters, outputs[0], value)
+    return Lowered([_made("full", parameters, [OUT], (out,), "", value, "i")])
 
 
-def _arange(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
+def _arange(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     """In float64 or int64, then rounded."""
     parameters = Parameters(1)
-    floating = op.dtype.is_floating or any(isinstance(v, float) for v in (op.start, op.step))
-    kind = "double" if floating else "long long"
+    fraction = op.dtype.is_floating or any(isinstance(v, float) for v in (op.start, op.step))
+    kind = "double" if fraction else "long long"
     start, step = parameters.number(op.start, kind), parameters.number(op.step, kind)
     result = "float" if op.dtype.is_floating else "long long"
-    return _filled("arange", parameters, outputs[0], f"({result})({start} + {step} * ({kind})i)")
+    value = f"({result})({start} + {step} * ({kind})i)"
+    return Lowered([_made("arange", parameters, [OUT], (out,), "", value, "i")])
 
 
-def _clamp(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered | Declined:
-    (x,), out = inputs, outputs[0]
-    if x.dtype.kind == "bool":
-        return Declined("clamp of bool")
-    kind = computed(x.dtype)
-    parameters = Parameters(2)
-    value = "a"
-    if op.min is not None:
-        value = f"maximum({value}, {parameters.number(op.min, kind)})"
-    if op.max is not None:
-        value = f"minimum({value}, {parameters.number(op.max, kind)})"
-    size = parameters.add(out.size)
-    shape, strides = collapsed(out.shape, out.strides, x.strides)
-    index = places(parameters, "i", shape, list(zip(("place", "at0"), strides, strict=True)))
-    made = stage(
-        "map", "clamp", parameters, [OUT, 0], out.size, _reach(out, x), size=size,
-        index=index + "\n" + letters([x.dtype]), place="place", value=value, out=STORED[out.dtype],
-    )  # fmt: skip
-    return Lowered([made])
-
-
-def _pad(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
+def _pad(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     """Each output place asks which input place it shows, if any."""
-    (x,), out = inputs, outputs[0]
-    parameters = Parameters(2)
-    size, kind = parameters.add(out.size), computed(x.dtype)
+    (x,) = inputs
+    parameters, kind = Parameters(2), computed(x.dtype)
 
     def given(value: int) -> str:
         return f"(Index){parameters.add(value)}"
@@ -157,125 +127,85 @@ def _pad(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
             f"at0 += c / {gap} * {given(x.strides[axis])};",
         ]
     read = f"load(((const {STORED[x.dtype]} *)p.v[1])[at0])"
-    value = f"inside ? {read} : {parameters.number(op.value, kind)}"
-    made = stage(
-        "map", "pad", parameters, [OUT, 0], out.size, _reach(out, x), size=size,
-        index="\n".join("    " + line for line in lines), place="i", value=f"({kind})({value})",
-        out=STORED[out.dtype],
-    )  # fmt: skip
-    return Lowered([made])
+    value = f"({kind})(inside ? {read} : {parameters.number(op.value, kind)})"
+    index = "\n".join("    " + line for line in lines)
+    return Lowered([_made("pad", parameters, [OUT, 0], (out, x), index, value, "i")])
 
 
-def _concat(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
-    """Each input is copied to its part of the output."""
-    out = outputs[0]
-    axis = op.axis % out.rank
-    steps: list[Step] = []
-    start = 0
-    for k, x in enumerate(inputs):
-        if x.size:
-            part = Layout(x.shape, out.strides, out.dtype)
-            at = start * out.strides[axis] * out.dtype.itemsize
-            steps.append(attrs.evolve(_map("concat", "a", [(k, x)], part), offset=at))
-        start += x.shape[axis]
-    return Lowered(steps)
-
-
-def _gather(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
+def _gather(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     """x at the same place, but at the index on `axis`; zero for an index that is out of range."""
     x, indices = inputs
-    out = outputs[0]
     axis = op.axis % x.rank
-    parameters = Parameters(3)
-    size = parameters.add(out.size)
+    parameters, kind = Parameters(3), computed(x.dtype)
     others = tuple(0 if a == axis else s for a, s in enumerate(x.strides))
-    shape, strides = collapsed(out.shape, out.strides, others, indices.strides)
-    names = ("place", "at0", "at1")
-    index = places(parameters, "i", shape, list(zip(names, strides, strict=True)))
-    bound, step = parameters.add(x.shape[axis]), parameters.add(x.strides[axis])
-    index += (
+    index = walk(
+        parameters, "i", out.shape, place=out.strides, at0=others, at1=indices.strides
+    ) + (
         f"\n    const long long chosen = ((const {STORED[indices.dtype]} *)p.v[2])[at1];"
-        f"\n    const bool inside = chosen >= 0 && chosen < {bound};"
-    )
-    kind = computed(x.dtype)
-    read = f"load(((const {STORED[x.dtype]} *)p.v[1])[at0 + chosen * {step}])"
-    made = stage(
-        "map", "gather", parameters, [OUT, 0, 1], out.size, _reach(out, x, indices), size=size,
-        index=index, place="place", value=f"({kind})(inside ? {read} : ({kind})0)",
-        out=STORED[out.dtype],
+        f"\n    const bool inside = chosen >= 0 && chosen < {parameters.add(x.shape[axis])};"
     )  # fmt: skip
-    return Lowered([made])
+    step = parameters.add(x.strides[axis])
+    read = f"load(((const {STORED[x.dtype]} *)p.v[1])[at0 + chosen * {step}])"
+    value = f"({kind})(inside ? {read} : ({kind})0)"
+    return Lowered([_made("gather", parameters, [OUT, 0, 1], (out, x, indices), index, value)])
 
 
 _ATOMIC: Final = {"float": "float", "int": "int", "long long": "u64"}
 
 
-def _scatter_add(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
+def _scatter_add(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     """x is copied, then every source element is added by an atomic.
 
     Narrow types have none, and would round every time: they are added up in wide scratch memory.
     """
     x, indices, source = inputs
-    out = outputs[0]
-    wide = next(d for d in STORED if STORED[d] == accumulator(x.dtype))
-    direct = wide is x.dtype
-    place = OUT if direct else SCRATCH
-    summed = Layout(out.shape, out.strides, wide)
-    steps: list[Step] = [_map("scatter_add", "a", [(0, x)], summed, place)]
+    axis, own, wide = op.axis % x.rank, row_major(out.shape), accumulated(x.dtype)
+    place = OUT if wide is x.dtype else SCRATCH
+    total = Layout(out.shape, out.strides, wide)
+    steps: list[Step] = [_map("scatter_add", "a", [(0, x)], total, place)]
     if indices.size:
-        steps.append(_scatter(op.axis % x.rank, indices, source, summed, place))
-    if not direct:
-        steps.append(_map("scatter_add", "a", [(SCRATCH, summed)], out))
-    return Lowered(steps, scratch=0 if direct else summed.size * wide.itemsize)
+        parameters = Parameters(3)
+        others = tuple(0 if a == axis else s for a, s in enumerate(own))
+        steps.append(stage(
+            "scatter", "scatter_add", parameters, [place, 1, 2], indices.size,
+            (total, indices, source), size=parameters.add(indices.size),
+            index=walk(
+                parameters, "i", indices.shape, place=others, at0=indices.strides,
+                at1=source.strides,
+            ),
+            bound=parameters.add(out.shape[axis]), step=parameters.add(own[axis]),
+            in0=STORED[indices.dtype], in1=STORED[source.dtype], atomic=_ATOMIC[STORED[wide]],
+        ))  # fmt: skip
+    if place == OUT:
+        return Lowered(steps)
+    steps.append(_map("scatter_add", "a", [(SCRATCH, total)], out))
+    return Lowered(steps, scratch=total.size * wide.itemsize)
 
 
-def _scatter(axis: int, indices: Layout, source: Layout, out: Layout, place: int) -> Stage:
-    parameters = Parameters(3)
-    size = parameters.add(indices.size)
-    own = row_major(out.shape)
-    others = tuple(0 if a == axis else s for a, s in enumerate(own))
-    shape, strides = collapsed(indices.shape, others, indices.strides, source.strides)
-    names = ("place", "at0", "at1")
-    index = places(parameters, "i", shape, list(zip(names, strides, strict=True)))
-    return stage(
-        "scatter", "scatter_add", parameters, [place, 1, 2], indices.size,
-        _reach(out, indices, source), size=size, index=index,
-        bound=parameters.add(out.shape[axis]), step=parameters.add(own[axis]),
-        in0=STORED[indices.dtype], in1=STORED[source.dtype], atomic=_ATOMIC[STORED[out.dtype]],
-    )  # fmt: skip
-
-
-def _reduce(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered | Declined:
+def _reduce(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     """Over `op.axes`; where there are few outputs, in pieces first and then over those."""
-    (x,), out = inputs, outputs[0]
+    (x,) = inputs
     axes = range(x.rank) if op.axes is None else sorted(a % x.rank for a in op.axes)
-    kept = [a for a in range(x.rank) if a not in axes]
-    rows = Layout(*_taken(x, kept), x.dtype)
-    columns = Layout(*_taken(x, axes), x.dtype)
-    joining = REDUCTIONS[op.name]
-    count = columns.size
-    pieces = _pieces(out.size, count, _sharing(rows, columns)[1])
-    value = accumulator(x.dtype)
+    rows = _taken(x, [a for a in range(x.rank) if a not in axes])
+    columns = _taken(x, axes)
+    joining, wide = REDUCTIONS[op.name], accumulated(x.dtype)
+    _, lanes = _sharing(rows, columns)
+    # By shapes alone, so that the order of additions is the same on every GPU.
+    pieces = max(1, min(_ENOUGH // (rows.size * lanes), columns.size // (lanes * _EACH)))
     if pieces == 1:
-        return Lowered(
-            [_reduction(op.name, joining, (0, x.dtype), rows, columns, out.dtype, count)]
-        )
-    wide = next(d for d in STORED if STORED[d] == value)
-    first = attrs.evolve(joining, finish="total_of_all")
-    second = attrs.evolve(joining, element="(Value)x")
-    between = Layout((pieces,), (out.size,), wide)
-    flat = Layout((out.size,), (1,), wide)
-    return Lowered(
-        [
-            _reduction(op.name, first, (0, x.dtype), rows, columns, wide, count, pieces),
-            _reduction(op.name, second, (SCRATCH, wide), flat, between, out.dtype, count),
-        ],
-        scratch=pieces * out.size * wide.itemsize,
-    )
+        return Lowered([_reduction(op.name, joining, rows, columns, out)])
+    flat, between = Layout((rows.size,), (1,), wide), Layout((pieces,), (rows.size,), wide)
+    partial = Layout((pieces, rows.size), (rows.size, 1), wide)
+    last = attrs.evolve(joining, element="(Value)x")
+    steps = [
+        _reduction(op.name, joining, rows, columns, partial, pieces),
+        attrs.evolve(_reduction(op.name, last, flat, between, out), operands=(OUT, SCRATCH)),
+    ]
+    return Lowered(steps, scratch=pieces * rows.size * wide.itemsize)
 
 
-def _taken(x: Layout, axes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(x.shape[a] for a in axes), tuple(x.strides[a] for a in axes)
+def _taken(x: Layout, axes: Sequence[int]) -> Layout:
+    return Layout(tuple(x.shape[a] for a in axes), tuple(x.strides[a] for a in axes), x.dtype)
 
 
 def _sharing(rows: Layout, columns: Layout) -> tuple[bool, int]:
@@ -288,51 +218,38 @@ def _sharing(rows: Layout, columns: Layout) -> tuple[bool, int]:
     return across, 1 << min(3 if across else 8, (columns.size // 4).bit_length())
 
 
-def _pieces(outputs: int, count: int, lanes: int) -> int:
-    """In how many parts each output's elements are reduced, by shapes alone."""
-    return max(1, min(_ENOUGH // (outputs * lanes), count // (lanes * _EACH)))
-
-
 def _reduction(
-    op: str, joining: Joining, x: tuple[int, DType], rows: Layout, columns: Layout, out: DType,
-    count: int, pieces: int = 1,
-) -> Stage:  # fmt: skip
+    op: str, joining: Joining, rows: Layout, columns: Layout, out: Layout, pieces: int = 1
+) -> Stage:
     """For every place of `rows` the elements along `columns`, in so many pieces, to one number."""
     parameters = Parameters(2)
     add = parameters.add
-    along, steps = collapsed(columns.shape, columns.strides)
-    beside, starts = collapsed(rows.shape, rows.strides)
     across, lanes = _sharing(rows, columns)
-    index = places(parameters, "i", beside, [("row", starts[0])])
-    inner = places(parameters, "j", along, [("column", steps[0])])
-    inner += "\n    const Index at = row + column;"
-    finish = joining.finish.replace("reduced_in_all", add(count))
-    value = accumulator(x[1])
-    size = rows.size * pieces
+    value, size = accumulated(rows.dtype), rows.size * pieces
+    inner = walk(parameters, "j", columns.shape, column=columns.strides)
+    whole = Layout(rows.shape + columns.shape, rows.strides + columns.strides, rows.dtype)
     return stage(
-        "reduction", op, parameters, [OUT if pieces == 1 else SCRATCH, x[0]], size * lanes,
-        _reach(rows, columns) + extent(rows.shape, rows.strides) + size * lanes,
-        lanes=str(lanes), across="true" if across else "false", pieces=add(pieces),
-        piece=add(-(-columns.size // pieces)), reduced=add(columns.size), size=add(size),
-        outputs=add(rows.size), in0=STORED[x[1]], accumulator=value, index=index,
-        inner="\n".join("        " + line for line in inner.splitlines()),
-        start=joining.start, element=joining.element, combine=joining.combine, finish=finish,
-        out=STORED[out],
+        "reduction", op, parameters, [OUT if pieces == 1 else SCRATCH, 0], size * lanes,
+        (whole, out), lanes=str(lanes), across=str(across).lower(), size=add(size),
+        piece=add(-(-columns.size // pieces)), reduced=add(columns.size), outputs=add(rows.size),
+        index=walk(parameters, "i", rows.shape, row=rows.strides), inner=inner,
+        in0=STORED[rows.dtype], accumulator=STORED[value], start=joining.start,
+        element=joining.element, combine=joining.combine, out=STORED[out.dtype],
     )  # fmt: skip
 
 
-def _random_bits(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
-    size = outputs[0].size
+def _random_bits(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     parameters = Parameters(2)
+    size, step = parameters.add(out.size), parameters.add(inputs[0].strides[0])
+    threads = -(-out.size // 4)
     made = stage(
-        "random", "random_bits", parameters, [OUT, 0], -(-size // 4), size,
-        size=parameters.add(size), step=parameters.add(inputs[0].strides[0]),
-    )  # fmt: skip
+        "random", "random_bits", parameters, [OUT, 0], threads, (out,), size=size, step=step
+    )
     return Lowered([made])
 
 
-_SPECIAL: Final[dict[str, Lower]] = {
-    "full": _full, "arange": _arange, "clamp": _clamp, "pad": _pad, "concat": _concat,
-    "gather": _gather, "scatter_add": _scatter_add, "random_bits": _random_bits,
+_SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], Lowered]]] = {
+    "assign": _assign, "full": _full, "arange": _arange, "pad": _pad, "gather": _gather,
+    "scatter_add": _scatter_add, "random_bits": _random_bits,
     **dict.fromkeys(REDUCTIONS, _reduce),
 }  # fmt: skip

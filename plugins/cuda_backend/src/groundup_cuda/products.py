@@ -1,138 +1,123 @@
-"""matmul: from layouts to cuBLAS calls, or to a kernel of our own for what cuBLAS does not do."""
+"""matmul: from layouts to a cuBLAS call, or to a kernel of our own for what cuBLAS does not do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from math import prod
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 
-from groundup.backends.api import Declined
+from groundup import dtypes
 from groundup.layout import Layout
 from groundup.shapes import Shape, row_major
-from groundup_cuda.blas import KINDS, Product, multiplies, readable
-from groundup_cuda.expressions import STORED, accumulator
-from groundup_cuda.source import OUT, THREADS, Parameters, Stage, collapsed, extent, places, stage
-from groundup_cuda.steps import Lowered
+from groundup_cuda.expressions import STORED, accumulated
+from groundup_cuda.source import OUT, THREADS, Parameters, Stage, collapsed, stage, walk
 
+KINDS: Final = {dtypes.float32: 0, dtypes.float16: 2, dtypes.bfloat16: 14}  # cudaDataType
 _MOST: Final = 2**31 - 1  # of sizes and leading dimensions in cuBLAS
-_CALLS: Final = 64  # calls for one op; beyond, our own kernel does it in one launch
-Strided: TypeAlias = tuple[Shape, Shape]  # shape and strides
+
+
+@attrs.frozen(eq=False)
+class Product:
+    """A batch of evenly spaced matrix products: one cuBLAS call."""
+
+    kind: int
+    sizes: tuple[int, int, int]  # rows, columns, inner
+    x: tuple[bool, int, int]  # transposed, leading dimension, step from one product to the next
+    y: tuple[bool, int, int]
+    step: int  # from one product of the output to the next
+    batches: int
 
 
 @attrs.frozen
-class _Matrices:
-    """Operands as matrices, and how the batch walks over out, x and y."""
+class Matrices:
+    """The last two axes of x and y, and how the batch walks over out, x and y."""
 
-    x: Strided
-    y: Strided
+    x: tuple[Shape, Shape]  # shape and strides
+    y: tuple[Shape, Shape]
     lead: Shape
-    steps: tuple[Shape, Shape, Shape]
+    steps: tuple[Shape, ...]
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Rows, columns, inner."""
-        return self.x[0][0], self.y[0][1], self.x[0][1]
+
+def matrices(x: Layout, y: Layout) -> Matrices:
+    """A vector is a row on the left and a column on the right. A batch of rows for one y is joined
+    to one matrix.
+    """
+    left, right = (x.shape, x.strides), (y.shape, y.strides)
+    if x.rank == 1:
+        left = ((1, *x.shape), (0, *x.strides))
+    if y.rank == 1:
+        right = ((*y.shape, 1), (*y.strides, 0))
+    rank = max(len(left[0]), len(right[0])) - 2
+    (lead_x, steps_x), (lead_y, steps_y) = _leading(left, rank), _leading(right, rank)
+    lead = tuple(b if a == 1 else a for a, b in zip(lead_x, lead_y, strict=True))
+    (rows, inner), (down, along) = left[0][-2:], left[1][-2:]
+    if not any(steps_y):
+        more, ((*uneven, step),) = collapsed((*lead, rows), (*steps_x, down))
+        if not uneven:
+            lead, steps_x, steps_y, rows, down = (), (), (), more[0], step
+    whole = row_major((*lead, rows * right[0][-1]))[:-1]
+    lead, steps = collapsed(lead, whole, steps_x, steps_y)
+    last = (right[0][-2:], right[1][-2:])
+    return Matrices(((rows, inner), (down, along)), last, lead, steps)
+
+
+def _leading(matrix: tuple[Shape, Shape], rank: int) -> tuple[Shape, Shape]:
+    """Leading axes, filled up to `rank`, with steps of 0 where one matrix serves many."""
+    shape, strides = matrix
+    missing = rank + 2 - len(shape)
+    sizes = (1,) * missing + shape[:-2]
+    steps = (0,) * missing + strides[:-2]
+    return sizes, tuple(s if n > 1 else 0 for n, s in zip(sizes, steps, strict=True))
+
+
+def readable(shape: Shape, strides: Shape) -> tuple[bool, int] | None:
+    """Whether cuBLAS takes a matrix as transposed, and its leading dimension; None if it cannot."""
+    (rows, columns), (down, along) = shape, strides
+    if (columns == 1 or along == 1) and (rows == 1 or down >= columns):
+        return False, max(columns, 1) if rows == 1 else down
+    if (rows == 1 or down == 1) and (columns == 1 or along >= rows):
+        return True, max(rows, 1) if columns == 1 else along
+    return None
 
 
 def lower_matmul(
     inputs: Sequence[Layout], out: Layout, capability: tuple[int, int]
-) -> Lowered | Declined:
-    """The product of two layouts; the output is not empty."""
-    dtype = out.dtype
-    if not multiplies(dtype, capability) or not inputs[0].shape[-1]:
-        return Lowered([_tiles(_matrices(inputs, out), out)])
-    copied = tuple(k for k, layout in enumerate(inputs) if _turned(layout, k) is None)
-    taken = [_dense(layout) if k in copied else layout for k, layout in enumerate(inputs)]
-    matrices = _matrices(taken, out)
-    if len(matrices.lead) > 1:  # not evenly spaced: copies are cheaper than a call for each
-        strided = tuple(k for k, layout in enumerate(taken) if not layout.is_row_major)
-        copied = tuple(sorted({*copied, *strided}))
-        matrices = _matrices([_dense(layout) for layout in taken], out)
-    calls = _calls(matrices, out)
-    if calls is None:
-        return Lowered([_tiles(_matrices(inputs, out), out)])
-    return Lowered([calls], contiguous=copied)
+) -> tuple[Stage | Product, tuple[int, ...]]:
+    """The step, and the inputs that it needs row-major. The output is not empty."""
+    x, y = inputs
+    fit = out.dtype in KINDS and (out.dtype is not dtypes.bfloat16 or capability >= (8, 0))
+    if fit and x.shape[-1]:
+        dense = [Layout.contiguous(layout.spec) for layout in inputs]
+        for k, pair in enumerate(((x, y), (dense[0], y), (x, dense[1]), dense)):
+            found = _product(matrices(*pair), KINDS[out.dtype])
+            if found is not None:
+                return found, ((), (0,), (1,), (0, 1))[k]
+    return _tiles(matrices(x, y), x, y, out), ()
 
 
-def _dense(layout: Layout) -> Layout:
-    return Layout.contiguous(layout.spec)
-
-
-def _as_matrix(layout: Layout, side: int) -> Strided:
-    """Shape and strides; a vector is a row on the left and a column on the right."""
-    if layout.rank > 1:
-        return layout.shape, layout.strides
-    if side == 0:
-        return (1, *layout.shape), (0, *layout.strides)
-    return (*layout.shape, 1), (*layout.strides, 0)
-
-
-def _turned(layout: Layout, side: int) -> tuple[bool, int] | None:
-    shape, strides = _as_matrix(layout, side)
-    return readable(shape[-2:], strides[-2:])
-
-
-def _matrices(inputs: Sequence[Layout], out: Layout) -> _Matrices:
-    (x_shape, x_strides), (y_shape, y_strides) = (_as_matrix(x, k) for k, x in enumerate(inputs))
-    rank = max(len(x_shape), len(y_shape)) - 2
-    wide = [(1,) * (rank + 2 - len(s)) + s[:-2] for s in (x_shape, y_shape)]
-    lead = tuple(max(a, b) if min(a, b) else 0 for a, b in zip(*wide, strict=True))
-    steps = [
-        tuple(
-            s if n > 1 else 0 for s, n in zip((0,) * (rank + 2 - len(t)) + t[:-2], w, strict=True)
-        )
-        for t, w in zip((x_strides, y_strides), wide, strict=True)
-    ]
-    rows = x_shape[-2]
-    x, y = (x_shape[-2:], x_strides[-2:]), (y_shape[-2:], y_strides[-2:])
-    if not any(steps[1]):  # one y for all: the batch is more rows of x, if those go on evenly
-        longer, (stride,) = collapsed((*lead, rows), (*steps[0], x_strides[-2]))
-        if len(longer) == 1 and prod(lead) > 1:
-            x = ((longer[0], x_shape[-1]), (stride[0], x_strides[-1]))
-            return _Matrices(x, y, (1,), ((0,), (0,), (0,)))
-    whole = row_major((*lead, rows * y_shape[-1]))[:-1]
-    shape, found = collapsed(lead, whole, *steps)
-    return _Matrices(x, y, shape, (found[0], found[1], found[2]))
-
-
-def _calls(matrices: _Matrices, out: Layout) -> Product | None:
-    """One call per place of all batch axes but the largest, which the call itself walks over."""
-    x, y = readable(*matrices.x), readable(*matrices.y)
-    lead = matrices.lead
-    own = lead.index(max(lead))
-    others = [a for a in range(len(lead)) if a != own]
-    numbers = (*matrices.sizes, lead[own], *(p[1] for p in (x, y) if p))
-    if x is None or y is None or max(numbers) > _MOST or prod(lead[a] for a in others) > _CALLS:
+def _product(m: Matrices, kind: int) -> Product | None:
+    (rows, inner), (_, columns) = m.x[0], m.y[0]
+    x, y = readable(*m.x), readable(*m.y)
+    if x is None or y is None or len(m.lead) > 1:
         return None
-    item = out.dtype.itemsize
-    starts = tuple(
-        tuple(item * sum(i * s[a] for i, a in zip(at, others, strict=True)) for s in matrices.steps)
-        for at in product(*[range(lead[a]) for a in others])
-    )
-    steps = [s[own] for s in matrices.steps]
-    return Product(
-        KINDS[out.dtype], matrices.sizes, (*x, steps[1]), (*y, steps[2]), lead[own],
-        starts, steps[0],
-    )  # fmt: skip
+    if max(rows, inner, columns, x[1], y[1], *m.lead) > _MOST:
+        return None
+    (step,), (step_x,), (step_y,) = m.steps
+    return Product(kind, (rows, columns, inner), (*x, step_x), (*y, step_y), step, m.lead[0])
 
 
-def _tiles(matrices: _Matrices, out: Layout) -> Stage:
-    rows, columns, inner = matrices.sizes
+def _tiles(m: Matrices, x: Layout, y: Layout, out: Layout) -> Stage:
+    (rows, inner), (_, columns) = m.x[0], m.y[0]
     parameters = Parameters(3)
     add = parameters.add
-    index = places(
-        parameters, "i", matrices.lead, [("at0", matrices.steps[1]), ("at1", matrices.steps[2])]
-    )
-    (_, (x_row, x_inner)), (_, (y_inner, y_column)) = matrices.x, matrices.y
-    tiles = -(-columns // 16) * -(-rows // 16) * prod(matrices.lead)
-    reach = sum(extent(*m) for m in (matrices.x, matrices.y))
-    reach += sum(extent(matrices.lead, steps) for steps in matrices.steps)
+    threads = -(-columns // 16) * -(-rows // 16) * prod(m.lead) * THREADS
     return stage(
-        "matmul", "matmul", parameters, [OUT, 0, 1], tiles * THREADS, reach + 16 * inner + out.size,
-        rows=add(rows), columns=add(columns), inner=add(inner), index=index,
-        x_row=add(x_row), x_inner=add(x_inner), y_inner=add(y_inner), y_column=add(y_column),
-        type=STORED[out.dtype], accumulator=accumulator(out.dtype),
+        "matmul", "matmul", parameters, [OUT, 0, 1], threads, (x, y, out),
+        rows=add(rows), columns=add(columns), inner=add(inner),
+        index=walk(parameters, "i", m.lead, at0=m.steps[1], at1=m.steps[2]),
+        x_row=add(m.x[1][0]), x_inner=add(m.x[1][1]), y_inner=add(m.y[1][0]),
+        y_column=add(m.y[1][1]), type=STORED[out.dtype],
+        accumulator=STORED[accumulated(out.dtype)],
     )  # fmt: skip

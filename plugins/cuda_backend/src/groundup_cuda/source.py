@@ -17,15 +17,13 @@ from typing import Final
 import attrs
 
 from groundup.dtypes import DType
-from groundup.errors import UnsupportedOp
+from groundup.layout import Layout
 from groundup.shapes import Shape
 from groundup_cuda.expressions import STORED, computed
 
 THREADS: Final = 256
-OUT: Final = -1  # in place of an input's position: the op's output
-SCRATCH: Final = -2  # the workspace
-_LIMIT: Final = 512  # parameters; CUDA passes 4096 bytes
-_LAST: Final = 2**31 - 1 - 2**16  # what an int can count to, with room for the threads of a grid
+OUT, SCRATCH = -1, -2  # in place of an input's position
+_LAST: Final = 2**31 - 2**17  # what an int can count to, with room for the threads of a grid
 
 
 class Parameters:
@@ -36,28 +34,39 @@ class Parameters:
 
     def add(self, value: int) -> str:
         """The expression of one more integer."""
-        self.values.append(int(value))
+        self.values.append(value)
         return f"p.v[{len(self.values) - 1}]"
 
     def number(self, value: float, kind: str) -> str:
         """The expression of a number of the C++ type `kind`; floats travel as doubles."""
-        floating = kind in ("float", "double")
-        bits = struct.unpack("<q", struct.pack("<d", value))[0] if floating else int(value)
-        return f"number<{kind}>({self.add(bits)})"
+        if kind in ("float", "double"):
+            (value,) = struct.unpack("<q", struct.pack("<d", value))
+        return f"number<{kind}>({self.add(int(value))})"
 
 
 @attrs.frozen(eq=False)
 class Stage:
-    """One launch: its source and name, its parameters, its operands (first what it writes), how
-    many blocks of THREADS.
-    """
+    """One launch. `operands`: first what it writes. `blocks`: each of THREADS threads."""
 
     name: str
     source: str
     parameters: tuple[int, ...]
     operands: tuple[int, ...]
     blocks: int
-    offset: int = 0  # bytes from the beginning of what it writes
+
+
+def stage(
+    family: str, op: str, parameters: Parameters, operands: Sequence[int], threads: int,
+    layouts: Iterable[Layout], **parts: str,
+) -> Stage:  # fmt: skip
+    """A stage from `kernels/<family>.cu`. It counts in 32 bits where `layouts` allow it."""
+    reach = max(threads, *[x.size + extent(x.shape, x.strides) for x in layouts])
+    parts["index_type"] = "int" if reach <= _LAST else "long long"
+    parts["count"] = str(len(parameters.values))
+    body = Template(_read(family)).safe_substitute(parts)
+    name = f"{family}_{op}_{hashlib.sha256(body.encode()).hexdigest()[:8]}"
+    body = Template(body).substitute(name=name)
+    return Stage(name, body, tuple(parameters.values), tuple(operands), -(-threads // THREADS))
 
 
 def collapsed(shape: Shape, *strides: Shape) -> tuple[Shape, tuple[Shape, ...]]:
@@ -74,39 +83,25 @@ def collapsed(shape: Shape, *strides: Shape) -> tuple[Shape, tuple[Shape, ...]]:
             axes[-1] = (axes[-1][0] * size, steps)
         else:
             axes.append((size, steps))
-    if not axes:
-        axes = [(1, (0,) * len(strides))]
+    axes = axes or [(1, (0,) * len(strides))]
     sizes = tuple(size for size, _ in axes)
     return sizes, tuple(tuple(s[i] for _, s in axes) for i in range(len(strides)))
 
 
-def places(
-    parameters: Parameters, number: str, shape: Shape, operands: Sequence[tuple[str, Shape]]
-) -> str:
-    """Statements that split the flat `number` into coordinates and sum each operand's place.
-
-    `operands` are (variable, strides). A stride of 0 or 1 along the only axis is text.
-    """
+def walk(parameters: Parameters, number: str, shape: Shape, **strides: Shape) -> str:
+    """Statements that turn the flat `number` into the place of each named operand."""
+    shape, steps = collapsed(shape, *strides.values())
     if len(shape) == 1:
-        steps = {0: "0", 1: number}
-        return _lines(
-            f"const Index {name} = {steps.get(s) or f'{number} * (Index){parameters.add(s)}'};"
-            for name, (s,) in operands
-        )
-    lines = [f"Index rest_{number} = {number};"]
-    lines += [f"Index {name} = 0;" for name, _ in operands]
+        known = {0: "0", 1: number}
+        text = [known.get(s) or f"{number} * (Index){parameters.add(s)}" for (s,) in steps]
+        return _lines(f"const Index {n} = {t};" for n, t in zip(strides, text, strict=True))
+    lines = [f"Index rest_{number} = {number}, {' = 0, '.join(strides)} = 0;"]
     for axis in reversed(range(len(shape))):
-        coordinate = f"c_{number}_{axis}"
-        if axis:
-            size = f"(Index){parameters.add(shape[axis])}"
-            lines.append(f"const Index {coordinate} = rest_{number} % {size};")
-            lines.append(f"rest_{number} /= {size};")
-        else:
-            lines.append(f"const Index {coordinate} = rest_{number};")
-        lines += [
-            f"{name} += {coordinate} * (Index){parameters.add(strides[axis])};"
-            for name, strides in operands
-        ]
+        size, at = f"(Index){parameters.add(shape[axis])}", f"c_{number}_{axis}"
+        lines.append(f"const Index {at} = rest_{number}{f' % {size}' if axis else ''};")
+        lines += [f"rest_{number} /= {size};"] if axis else []
+        for name, step in zip(strides, steps, strict=True):
+            lines.append(f"{name} += {at} * (Index){parameters.add(step[axis])};")
     return _lines(lines)
 
 
@@ -118,30 +113,6 @@ def letters(inputs: Sequence[DType]) -> str:
     )
 
 
-def stage(
-    family: str,
-    op: str,
-    parameters: Parameters,
-    operands: Sequence[int],
-    threads: int,
-    reach: int,
-    **parts: str,
-) -> Stage:
-    """A stage from the template `kernels/<family>.cu`, for at least `threads` threads.
-
-    `reach` is the largest number that indices come to: 32 bits are used where they suffice.
-    """
-    count = len(parameters.values)
-    if count > _LIMIT:
-        raise UnsupportedOp(f"{op}: a kernel of {count} parameters; CUDA allows {_LIMIT}")
-    index_type = "int" if max(reach, threads) <= _LAST else "long long"
-    body = Template(_read(family)).safe_substitute(parts, index_type=index_type, count=str(count))
-    label = "".join(c if c.isalnum() else "_" for c in op)
-    name = f"{family}_{label}_{hashlib.sha256(body.encode()).hexdigest()[:8]}"
-    body = Template(body).substitute(name=name)
-    return Stage(name, body, tuple(parameters.values), tuple(operands), -(-threads // THREADS))
-
-
 def extent(shape: Shape, strides: Shape) -> int:
     """The largest distance from its beginning that a view reaches, either way."""
     return sum(max(n - 1, 0) * abs(s) for n, s in zip(shape, strides, strict=True))
@@ -150,11 +121,6 @@ def extent(shape: Shape, strides: Shape) -> int:
 def prelude() -> str:
     """What every kernel's source begins with."""
     return _read("common")
-
-
-def numbered(source: str) -> str:
-    """The source with line numbers, for messages."""
-    return "\n".join(f"{i:4} {line}" for i, line in enumerate(source.splitlines(), 1))
 
 
 def _lines(lines: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ extern "C" __global__ void __launch_bounds__(256) $name(const Parameters<$count>
     const int here = across ? lane * groups + group : group * lanes + lane;
     constexpr int step_here = across ? groups : 1;
 
-    const Index pieces = (Index)$pieces, piece = (Index)$piece, reduced = (Index)$reduced;
+    const Index piece = (Index)$piece, reduced = (Index)$reduced;
     const Index number_of = (Index)blockIdx.x * groups + group;
     const bool live = number_of < (Index)$size;
     // Pieces of one output lie apart, so that neighbours are neighbouring outputs.
@@ -27,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(256) $name(const Parameters<$count>
 $index
         for (Index j = begin + lane; j < end; j += lanes) {
 $inner
-            const auto x = load(in0[at]);
+            const auto x = load(in0[row + column]);
             const Value a = total, b = $element;
             total = $combine;
         }
@@ -42,8 +42,6 @@ $inner
         __syncthreads();
     }
     if (live && lane == 0) {
-        const Value total_of_all = partial[here];
-        (void)pieces;
-        store((($out *)p.v[0])[which * outputs + i], $finish);
+        store((($out *)p.v[0])[which * outputs + i], partial[here]);
     }
 }

@@ -1,0 +1,72 @@
+"""What a launch costs in Python on a device, and how fast its matrix product is.
+
+    python benchmarks/launch_cost.py cuda:0
+
+Microseconds of adding two four-element tensors: by the operator, by the kernel alone, and by a
+bound launch, each before the device is waited for; the best of several rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import groundup as g
+from groundup.backends.api import Device, Kernel
+from groundup.layout import Layout
+from groundup.ops.arithmetic import Add
+
+CALLS, ROUNDS = 1000, 12  # so few that no device's queue fills up
+
+
+def microseconds(work: Callable[[], object], device: Device) -> float:
+    """Per call, without waiting for the device."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for _ in range(CALLS):
+            work()
+        best = min(best, time.perf_counter() - start)
+        device.synchronize()
+    return round(best / CALLS * 1e6, 2)
+
+
+def product_speed(device: Device, dtype: str, size: int = 4096) -> float:
+    """TFLOP/s of one product, host's clock."""
+    values = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+    x = g.from_numpy(values, device).astype(dtype)
+    best = float("inf")
+    for _ in range(5):
+        device.synchronize()
+        start = time.perf_counter()
+        x @ x
+        device.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return round(2 * size**3 / best / 1e12, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("device")
+    device = g.device_for(parser.parse_args().device)
+    x = g.ones(4, device=device)
+    layout = Layout.contiguous(x.spec)
+    kernel = device.kernel(Add(), (layout, layout), (layout,))
+    assert isinstance(kernel, Kernel)
+    views, out = (x._view, x._view), (device.empty(layout),)
+    costs = {
+        "eager": microseconds(lambda: x + x, device),
+        "kernel": microseconds(lambda: kernel.launch(views, out), device),
+        "bound": microseconds(kernel.bind(views, out), device),
+    }
+    kinds = [d.name for d, can in device.info.dtypes.items() if d.is_floating and "matmul" in can]
+    speeds = {dtype: product_speed(device, dtype) for dtype in kinds if dtype != "float64"}
+    print(json.dumps({"device": device.info.description, "microseconds": costs, "tflops": speeds}))
+
+
+if __name__ == "__main__":
+    main()
