@@ -53,9 +53,20 @@ def python(
     request: pytest.FixtureRequest, wheels: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The interpreter of a clean environment: the core's wheels, and those of one plugin alone."""
+    return environment(ALONE[request.param], wheels, tmp_path_factory.mktemp("clean"))
+
+
+@pytest.fixture(scope="session")
+def with_suite(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the core and the conformance suite."""
+    folder = tmp_path_factory.mktemp("suite")
+    return environment(CORE | {"groundup_conformance"}, wheels, folder)
+
+
+def environment(names: set[str], wheels: list[Path], folder: Path) -> Path:
+    """The interpreter of a new environment with the wheels of those packages."""
     assert UV is not None
-    wheels = [wheel for wheel in wheels if wheel.name.split("-")[0] in ALONE[request.param]]
-    folder = tmp_path_factory.mktemp("clean")
+    wheels = [wheel for wheel in wheels if wheel.name.split("-")[0] in names]
     run(UV, "venv", "--python", sys.executable, folder / "venv", cwd=folder)
     interpreter = folder / "venv" / "bin" / "python"
     run(UV, "pip", "install", "--python", interpreter, *wheels, cwd=folder)
@@ -98,3 +109,21 @@ def test_a_gradient_in_a_clean_environment(python: Path, tmp_path: Path) -> None
     output = run(python, "-c", code, cwd=tmp_path)
     assert output.startswith("[2.0, 4.0, 6.0]")
     assert str(ROOT) not in output
+
+
+def test_the_conformance_suite_in_a_clean_environment(with_suite: Path, tmp_path: Path) -> None:
+    """By its command and by pytest, from a folder that has nothing to do with either."""
+    case = ("--case", "softmax[float32,matrix,*]")
+    command = with_suite.parent / "groundup"
+    output = run(command, "conformance", "cpu", *case, "--json", "card.json", cwd=tmp_path)
+    assert "0 failed" in output
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["totals"]["passed"] == len(card["cases"]) > 3
+    suite = ("-p", "no:cacheprovider", "--pyargs", "groundup_conformance.suite")
+    again = run(
+        with_suite, "-m", "pytest", *suite, "--backend", "cpu", *case, "--json", "again.json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert f"{card['totals']['passed']} passed, 0 failed" in again
+    ids = [case["id"] for case in json.loads((tmp_path / "again.json").read_text())["cases"]]
+    assert ids == [case["id"] for case in card["cases"]]

@@ -1,4 +1,4 @@
-"""The package is there; the suite follows."""
+"""The package belongs to the core beside it."""
 
 from __future__ import annotations
 

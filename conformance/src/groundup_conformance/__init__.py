@@ -1,4 +1,4 @@
-"""The conformance suite of groundup's backends. The suite itself is still to come."""
+"""The conformance suite of groundup's backends: `groundup conformance BACKEND`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,30 @@
+"""The entry point for pytest: adds the suite's options and hooks, but only to runs of the suite.
+
+`pytest --pyargs groundup_conformance.suite --backend cpu`. Other runs, of whatever project has this
+package installed, see nothing of it: no option, no hook, no import.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import pytest
+
+_SUITE: Final = re.compile(r"groundup_conformance[./\\]suite")
+
+
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> None:
+    """Options may still be added here, and here it is known what is to be run."""
+    if any(_SUITE.search(argument) for argument in args if not argument.startswith("-")):
+        from groundup_conformance import fixtures
+        from groundup_conformance.options import add_options
+        from groundup_conformance.session import Session
+
+        add_options(parser)
+        plugins = early_config.pluginmanager
+        plugins.register(Session(early_config), "groundup_conformance_session")
+        plugins.register(fixtures, "groundup_conformance_fixtures")

@@ -1,0 +1,1 @@
+"""Views of a scorecard: each is made from its JSON data alone."""
