@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from groundup import creation, ops
 from groundup.errors import ConfigError
 from groundup.graph import Setting
+from groundup.spans import span
 from groundup.tensor import Tensor
 
 
+@span("optimizer")
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale all gradients so that their common 2-norm is at most `max_norm`; returns the old norm.
 
@@ -26,12 +28,14 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> T
     return norm
 
 
+@span("optimizer")
 def grad_norm(parameters: Tensor | Iterable[Tensor]) -> Tensor:
     """The 2-norm of all gradients together: rank 0, float32, on the device. 0 if there are none."""
     grads = [p.grad.detach() for p in _listed(parameters) if p.grad is not None]
     return ops.global_norm(*grads) if grads else creation.zeros(())
 
 
+@span("optimizer")
 def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
     """min(1, max_norm / (norm + 1e-6)): `Optimizer.step(grad_scale=...)` takes it to clip for free.
 

@@ -14,7 +14,9 @@ from groundup.backends.api import Device
 from groundup.backends.devices import DeviceLike
 from groundup.dtypes import DType, DTypeLike, as_dtype
 from groundup.errors import AutogradError, ConfigError, DTypeError, GroundupError
+from groundup.graph import changes, mode
 from groundup.nn.state import Loaded, Stored, load_into
+from groundup.spans import current
 from groundup.tensor import Tensor
 
 Role = Literal["parameter", "buffer", "unsaved", "module"]  # unsaved: a buffer that is not stored
@@ -38,6 +40,8 @@ class Module:
         return module
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if self.__dict__.get(name, changes) is not value:  # `changes`: what no attribute is
+            self._note_change(name)
         role = self._role(name, value)
         if role is None:
             self._roles.pop(name, None)
@@ -46,8 +50,16 @@ class Module:
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
+        self._note_change(name)
         object.__delattr__(self, name)
         self._roles.pop(name, None)
+
+    def _note_change(self, name: str) -> None:
+        """Raises TraceError in a compiled function: its later runs would not make the change."""
+        if mode.trace is not None:
+            what = f"{type(self).__name__}.{name} is changed"
+            mode.trace.refuse(what, "do it before the call, or return what is to be kept")
+        changes.note()
 
     def _role(self, name: str, value: Any) -> Role | None:
         """What `value` will be under this name; None for an ordinary attribute."""
@@ -72,15 +84,25 @@ class Module:
         """
         if not name.isidentifier() or (name not in self._roles and hasattr(self, name)):
             raise ConfigError(f"{type(self).__name__}: {name!r} cannot name a buffer")
+        self._note_change(name)
         self._roles[name] = "buffer" if persistent else "unsaved"
         object.__setattr__(self, name, tensor)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leave = None if mode.trace is None else mode.trace.enter(self)
+        recorder = current.recorder
+        if recorder is not None:
+            recorder.begin_module(self)
         try:
             return self.forward(*args, **kwargs)
         except GroundupError as error:
             self._locate(error)
             raise
+        finally:
+            if leave is not None:
+                leave()
+            if recorder is not None:
+                recorder.end()
 
     def _locate(self, error: GroundupError) -> None:
         """Write the path to the module where it happened; the outermost module writes last."""
@@ -240,6 +262,9 @@ def _once(pairs: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 def _become(tensor: Tensor, target: DeviceLike | DTypeLike) -> None:
     """Give a leaf the memory of `tensor.to(target)`; its gradient goes with it."""
+    if mode.trace is not None:
+        mode.trace.refuse("a module is moved", "move it before the call")
+    changes.note()
     moved, grad = tensor.detach().to(target), tensor.grad
     tensor._view, tensor._device = moved._view, moved._device
     if grad is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from groundup.backends.api import Device
 from groundup.creation import from_numpy
 from groundup.errors import ConfigError
+from groundup.graph import changes, mode, outside_trace
 from groundup.suggest import did_you_mean
 from groundup.tensor import Tensor
 
@@ -36,6 +37,8 @@ class ParamGroup:
 
     @lr.setter
     def lr(self, value: float) -> None:
+        if mode.trace is not None:
+            mode.trace.refuse("a learning rate is set", "set it before the call: no new trace")
         self._lr = _checked_lr(value)
         if self._tensor is not None:
             self._tensor.assign_(_scalar(self._lr, self._tensor.device))
@@ -43,7 +46,8 @@ class ParamGroup:
     def lr_tensor(self, device: Device) -> Tensor:
         """The learning rate on `device`: rank 0, float32."""
         if self._tensor is None or self._tensor.device is not device:
-            self._tensor = _scalar(self._lr, device)
+            with outside_trace():
+                self._tensor = _scalar(self._lr, device)
         return self._tensor
 
     def __getitem__(self, name: str) -> Any:
@@ -57,6 +61,9 @@ class ParamGroup:
             self.lr = value
         else:
             self._known(name)
+            if mode.trace is not None:
+                mode.trace.refuse(f"an optimizer's {name} is set", "set it before the call")
+            changes.note()
             self.options[name] = value
 
     def keys(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import attrs
@@ -14,9 +14,10 @@ from groundup.backends.api import Device
 from groundup.creation import from_numpy, zeros, zeros_like
 from groundup.dtypes import float32
 from groundup.errors import CheckpointError
-from groundup.graph import Setting
+from groundup.graph import Setting, changes, mode, outside_trace
 from groundup.nn.state import Stored, write
 from groundup.optim.groups import Params, make_groups
+from groundup.spans import span
 from groundup.suggest import did_you_mean
 from groundup.tensor import Tensor
 
@@ -56,12 +57,15 @@ class Optimizer:
             self._check_options(group.options)
         self.state: dict[Tensor, State] = {}
 
+    @span("optimizer")
     def step(self, grad_scale: Tensor | None = None) -> None:
         """Update every parameter that has a gradient, in place; nothing is read back.
 
         `grad_scale`, rank 0 float32 on the device, multiplies the gradients first: `nn.clip_factor`
         and loss scaling then cost no pass of their own. `.grad` stays as it is.
         """
+        if mode.trace is not None:
+            self._join_trace()
         with Setting(grad=False):
             for group in self.param_groups:
                 for params in self._together(group.params, self._slots(group.options)):
@@ -77,6 +81,23 @@ class Optimizer:
                     )
                     self._update(group.options, batch)
                     count.assign_(now)
+
+    def _join_trace(self) -> None:
+        """Tell a trace what a compiled step depends on, and how to take back new state."""
+        trace = mode.trace
+        assert trace is not None
+        before = {p: dict(own) for p, own in self.state.items()}
+
+        def settings() -> object:
+            groups = [(*g.options.items(), *map(id, g.params)) for g in self.param_groups]
+            return groups, [id(t) for own in self.state.values() for t in own.values()]
+
+        def forget() -> None:
+            self.state.clear()
+            self.state.update(before)
+
+        trace.watch(f"the settings of {type(self).__name__}", settings, self.state)
+        trace.undo(forget)
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """Raises ConfigError for a group's settings that are out of range."""
@@ -132,6 +153,9 @@ class Optimizer:
                 own[name] = _blank_state(parameter)
                 write(own[name], state[f"{i}.{name}"])
             loaded[parameter] = own
+        if mode.trace is not None:
+            mode.trace.refuse("an optimizer's state is loaded", "load it before the call")
+        changes.note()
         self.state = loaded
         for group, rate in zip(self.param_groups, rates, strict=True):
             group.lr = rate
@@ -166,28 +190,37 @@ class Optimizer:
             index -= len(group.params)
         raise IndexError(index)
 
-    def _together(self, params: Sequence[Tensor], slots: Sequence[str]) -> Iterator[list[Tensor]]:
+    def _together(self, params: Sequence[Tensor], slots: Sequence[str]) -> list[list[Tensor]]:
         """Parameters with gradients, in lists that share one step count; new ones get their state.
 
         Usually that is one list. A parameter that sits out gets a count of its own.
         """
         present = [p for p in params if p.grad is not None]
+        absent = [p for p in params if p.grad is None]
+        with outside_trace():
+            self._begin(present, slots)
+        lists: dict[int, list[Tensor]] = {}
+        for p in present:
+            lists.setdefault(id(self.state[p][_STEP]), []).append(p)
+        left: dict[int, Tensor] = {}
+        for p in absent:
+            if p in self.state and id(self.state[p][_STEP]) in lists:
+                changes.note()
+                shared = self.state[p][_STEP]
+                with outside_trace():  # as it was before this step, which a trace only writes down
+                    self.state[p][_STEP] = left.setdefault(id(shared), shared.clone())
+        return list(lists.values())
+
+    def _begin(self, present: Sequence[Tensor], slots: Sequence[str]) -> None:
+        """State for parameters that step for the first time, or whose group got new settings."""
         new = [p for p in present if p not in self.state]
         if new:
+            changes.note()
             count = zeros((), dtype=float32, device=new[0].device)
             self.state |= {p: {_STEP: count} for p in new}
         for p, name in itertools.product(present, slots):
             if name not in self.state[p]:
                 self.state[p][name] = _blank_state(p)
-        lists: dict[int, list[Tensor]] = {}
-        for p in present:
-            lists.setdefault(id(self.state[p][_STEP]), []).append(p)
-        left: dict[int, Tensor] = {}
-        for p in params:
-            if p.grad is None and p in self.state and id(self.state[p][_STEP]) in lists:
-                shared = self.state[p][_STEP]
-                self.state[p][_STEP] = left.setdefault(id(shared), shared.clone())
-        yield from lists.values()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'; '.join(map(repr, self.param_groups))})"

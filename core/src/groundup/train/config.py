@@ -72,6 +72,9 @@ class TrainConfig:
     dtype: DTypeName = setting(  # noqa: RUF009 - it calls field()
         "float32", "Run", "of matrix products; weights and optimizer stay float32"
     )
+    compile: bool = setting(
+        True, "Run", "trace each step once and replay it: the same numbers, sooner"
+    )
     seed: int = setting(1337, "Run", "of weights, batches and dropout")
     tracker: str | None = setting(
         None, "Run", "another place for the metrics; a name that a plugin brings"

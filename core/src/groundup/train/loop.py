@@ -16,6 +16,7 @@ from groundup.data import load_tokenizer
 from groundup.errors import ConfigError
 from groundup.models.checkpoint import hf_config, save_weights
 from groundup.serialization import write_json
+from groundup.spans import span
 from groundup.train.config import TrainConfig
 from groundup.train.dataset import load_dataset
 from groundup.train.folder import RunFolder
@@ -128,6 +129,7 @@ def _evaluate(session: Session, folder: RunFolder) -> dict[str, float]:
     return {"val_loss": val_loss}
 
 
+@span("save")
 def save(session: Session, folder: RunFolder) -> None:
     """Write state, weights (if they are the ones to keep) and the plot."""
     best = session.best_step == session.step or session.best_val_loss is None  # none is better
@@ -151,10 +153,18 @@ def start_line(session: Session) -> str:
         f"{len(data.train):,} training and {len(data.val):,} validation tokens of {data.vocab_size}"
         f" kinds ({data.source})",
         str(support.summary(session.device)),
+        _how_it_runs(session),
     ]
     if session.step:
         parts.append(f"resumed at step {session.step}")
     return " | ".join(parts)
+
+
+def _how_it_runs(session: Session) -> str:
+    if session.compiled:
+        return "steps compiled"
+    reason = "--no-compile" if not session.config.compile else "float16 reads its loss scale back"
+    return f"steps eager ({reason})"
 
 
 def _summary(session: Session, val_loss: float | None) -> str:

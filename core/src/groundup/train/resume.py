@@ -17,7 +17,7 @@ from groundup.train.folder import RunFolder
 _FREE: Final = frozenset({
     "max_iters", "eval_interval", "eval_iters", "log_interval", "always_save_checkpoint",
     "sample_prompt", "sample_tokens", "device", "data", "out",
-    "tracker",
+    "tracker", "compile",
 })  # fmt: skip
 
 

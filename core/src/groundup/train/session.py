@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from typing import Any
@@ -24,6 +24,7 @@ from groundup.files import StrPath
 from groundup.generate import Sampling, generate_ids
 from groundup.models import GPT, GPTConfig
 from groundup.serialization import Array, load_arrays, save_arrays
+from groundup.spans import span
 from groundup.tensor import Tensor
 from groundup.train.config import TrainConfig
 from groundup.train.dataset import Dataset
@@ -62,11 +63,16 @@ class Session:
         self._val = None
         if len(dataset.val):
             self._val = self._batches(dataset.val, config.seed + _VALIDATION, "the validation data")
+        self._whole_step = self._maybe_compiled(self._whole)
+        self._micro_step = self._maybe_compiled(self._micro)
+        self._last_step = self._maybe_compiled(self._last)
+        self._loss_of = self._maybe_compiled(self._loss)
 
     def _batches(self, tokens: Any, seed: int, name: str) -> Batches:
         config = self.config
         return Batches(tokens, config.batch_size, config.block_size, seed % 2**64, name)
 
+    @span("data")
     def _tensors(self, batches: Batches, number: int) -> tuple[Tensor, Tensor]:
         x, y = batches.batch(number)
         return gu.from_numpy(x, self.device), gu.from_numpy(y, self.device)
@@ -76,22 +82,51 @@ class Session:
             return nullcontext()
         return autocast(as_dtype(self.config.dtype))
 
+    @property
+    def compiled(self) -> bool:
+        """Whether steps are programs: not with loss scaling, which reads a number every time."""
+        return self.config.compile and self.scaler is None
+
+    def _maybe_compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return gu.compile(function) if self.compiled else function
+
     def advance(self) -> Measured:
         """One update: gradients of the micro-steps' mean loss, clipped, then AdamW."""
         parts = self.config.gradient_accumulation_steps
         self.model.train()
-        losses = []
-        for part in range(parts):
-            with self._precision():
-                loss = self.model(*self._tensors(self._train, self.step * parts + part)) / parts
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-            losses.append(loss.detach())
-        self.step += 1
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"] = learning_rate(self.config, self.step + 1)
+        batches = (self._tensors(self._train, self.step * parts + part) for part in range(parts))
+        if parts == 1:
+            loss, norm = self._whole_step(*next(batches))
+        else:
+            losses = [self._micro_step(*batch) for batch in batches]
+            loss, norm = reduce(operator.add, losses), self._last_step()
+        self.step += 1
+        return Measured(loss, norm)
+
+    def _whole(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """A step of one micro-step: its loss and the gradients' norm."""
+        return self._micro(x, y), self._last()
+
+    def _micro(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the gradients of one micro-step; returns its share of the loss."""
+        with self._precision():
+            loss: Tensor = self.model(x, y) / self.config.gradient_accumulation_steps
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        return loss.detach()
+
+    def _last(self) -> Tensor:
+        """Step the optimizer and forget the gradients; returns their norm before clipping."""
         norm = self._update()
         self.optimizer.zero_grad()
-        return Measured(reduce(operator.add, losses), norm)
+        return norm
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """For validation."""
+        with gu.no_grad(), self._precision():
+            loss: Tensor = self.model(x, y)
+        return loss
 
     def _update(self) -> Tensor:
         """Step the optimizer; returns the gradients' norm before clipping."""
@@ -126,15 +161,15 @@ class Session:
                 )
         return loss, norm
 
+    @span("eval")
     def validate(self) -> float | None:
         """The mean loss of `eval_iters` batches, always the same ones; None without such data."""
         if self._val is None:
             return None
         self.model.eval()
         losses = []
-        with gu.no_grad(), self._precision():
-            for number in range(self.config.eval_iters):
-                losses.append(float(self.model(*self._tensors(self._val, number)).item()))
+        for number in range(self.config.eval_iters):
+            losses.append(float(self._loss_of(*self._tensors(self._val, number)).item()))
         return float(np.mean(losses))
 
     def note_validation(self, val_loss: float) -> None:
@@ -142,6 +177,7 @@ class Session:
         if self.best_val_loss is None or val_loss < self.best_val_loss:
             self.best_val_loss, self.best_step = val_loss, self.step
 
+    @span("eval")
     def sample(self) -> str | None:
         """Some text as the model writes it now; None without a tokenizer or if none is wanted."""
         tokenizer = self.dataset.tokenizer
@@ -164,6 +200,7 @@ class Session:
 
     # ---- state ----
 
+    @span("save")
     def save(self, path: StrPath) -> None:
         """Write all that changes while training into one file, whole or not at all."""
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
