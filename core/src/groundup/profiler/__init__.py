@@ -1,0 +1,1 @@
+"""Where time, memory and launches go: `groundup.profile` and `groundup.counting`."""
