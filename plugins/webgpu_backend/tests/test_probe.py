@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -41,6 +42,17 @@ def test_a_broken_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(answer, Unavailable)
     assert answer.reason == "wgpu does not work: OSError: libwgpu_native.so: cannot open"
     assert "pip install" in answer.fix
+
+
+def test_a_wgpu_without_the_private_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = pytest.importorskip("wgpu.backends.wgpu_native")
+    backend = found(monkeypatch, [Adapter("CPU")])
+    monkeypatch.delattr(api.GPUDevice, "_poll_wait")
+    monkeypatch.delitem(sys.modules, "groundup_webgpu.native", raising=False)
+    answer = backend.probe()
+    assert isinstance(answer, Unavailable)
+    assert "has no attribute '_poll_wait'" in answer.reason
+    assert answer.fix == "pip install --force-reinstall 'wgpu==0.32.*'"
 
 
 def test_hardware_comes_first_and_opengl_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

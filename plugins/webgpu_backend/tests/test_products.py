@@ -1,4 +1,4 @@
-"""Matrix products and reductions where kernels change their ways: vectors, edges, long sums."""
+"""Products and sums where kernels change their ways: vectors, edges, many at once, long ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import groundup as g
 from groundup.backends.api import Kernel, Unavailable
 from groundup.ops.contraction import MatMul
+from groundup.ops.indexing import ScatterAdd
 from groundup_webgpu.backend import WebGpuBackend
 from groundup_webgpu.device import WebGpuDevice
 
@@ -56,6 +57,13 @@ def test_offsets_choose_the_kernel() -> None:
     assert sources == [True, True, False]
 
 
+@pytest.mark.parametrize("shapes", [((65536, 2, 3), (3, 1)), ((65536 * 64 + 1, 1), (1, 1))])
+def test_more_products_than_one_dimension_has(shapes: tuple[tuple[int, ...], ...]) -> None:
+    x, y = numbers(*shapes[0]), numbers(*shapes[1])
+    got = (g.from_numpy(x, DEVICE) @ g.from_numpy(y, DEVICE)).numpy()
+    np.testing.assert_array_equal(got, x @ y)
+
+
 @pytest.mark.parametrize("columns", [3, 4])
 def test_long_products(columns: int) -> None:
     inner = 300_000
@@ -70,3 +78,21 @@ def test_reductions(shape: tuple[int, ...]) -> None:
     for axis in (0, -1):
         np.testing.assert_array_equal(x.sum(axis=axis).numpy(), array.sum(axis, np.float64))
         np.testing.assert_array_equal(x.max(axis=axis).numpy(), array.max(axis))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("count", [1, 40, 70_001])
+def test_scattered_sums_have_the_bits_of_adding_in_order(axis: int, count: int) -> None:
+    rng = np.random.default_rng(3)
+    shape = (count, 3) if axis == 0 else (3, count)
+    indices = rng.integers(-1, 6, shape).astype(np.int32)  # -1 and 5 are out of range
+    source = rng.standard_normal(shape).astype(np.float32)
+    wanted = np.ones((5, 3) if axis == 0 else (3, 5), np.float32)
+    x = g.from_numpy(wanted, DEVICE)
+    for place in np.ndindex(*shape):
+        goal = (indices[place], place[1]) if axis == 0 else (place[0], indices[place])
+        if 0 <= indices[place] < 5:
+            wanted[goal] += source[place]
+    operands = x, g.from_numpy(indices, DEVICE), g.from_numpy(source, DEVICE)
+    got = g.dispatch.apply(ScatterAdd(axis=axis), operands)
+    np.testing.assert_array_equal(got.numpy(), wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from groundup.backends.api import Available, Backend, Unavailable
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from groundup.backends.api import Device
 
 _DRIVER = "install a Vulkan driver; for a software one: apt install mesa-vulkan-drivers"
+_TESTED = "wgpu==0.32.*"  # native.py uses private parts of it
 _HARDWARE, _SOFTWARE = 200, 50  # the cpu backend, at 100, beats a GPU that is computed on the CPU
 
 
@@ -33,7 +35,7 @@ class WebGpuBackend(Backend):
         """Available if there is an adapter; the reason and the fix if not."""
         found = self._found
         if isinstance(found, str):
-            return Unavailable(found, "pip install --upgrade --force-reinstall wgpu")
+            return Unavailable(found, f"pip install --force-reinstall '{_TESTED}'")
         if not found:
             return Unavailable("wgpu finds no adapter: there is no driver for a GPU", _DRIVER)
         return Available([describe(adapter) for adapter in found])
@@ -54,6 +56,7 @@ class WebGpuBackend(Backend):
             import wgpu
 
             adapters = wgpu.gpu.enumerate_adapters_sync()
+            import_module("groundup_webgpu.native")
         except Exception as error:  # a broken installation fails in many ways
             return f"wgpu does not work: {type(error).__name__}: {error}"
         usable = [a for a in adapters if a.info["backend_type"] in ("Vulkan", "Metal", "D3D12")]

@@ -1,18 +1,10 @@
-"""The device `webgpu:N`: buffers, one open compute pass, and launches that are appended to it.
-
-Nothing waits but `read` and `synchronize`. A process would abort if a command buffer were submitted
-to a lost device, so every submit asks first.
-"""
+"""The device `webgpu:N`: its kernels on its memory, through one in-order queue."""
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
-from math import prod
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import wgpu
@@ -22,74 +14,56 @@ from groundup.backends.api import (
     Declined,
     Device,
     DeviceInfo,
+    Executable,
     HostArray,
     Kernel,
     Launch,
     MemoryStats,
     View,
 )  # fmt: skip
-from groundup.errors import DeviceLost, KernelCompileError, OutOfMemory
+from groundup.errors import OutOfMemory
 from groundup.layout import Layout
 from groundup.ops.movement import Assign, Contiguous
 from groundup.ops.op import Op
 from groundup_webgpu.backend import describe, is_software
+from groundup_webgpu.binding import Binder
 from groundup_webgpu.lowering import lower
-from groundup_webgpu.source import VECTOR, Stage, numbered
+from groundup_webgpu.source import VECTOR, Stage
+from groundup_webgpu.stream import FLUSH, Part, Stream
 
-_FLUSH: Final = 256  # dispatches that are collected before they are submitted
-_CACHED: Final = 8192  # bind groups
+_TIMED: Final = 1024  # launches that are timed at once
+_CACHED: Final = 16384  # launches whose parts are kept
 _FEW, _MANY = 256, 1 << 17  # threads that keep a processor, and a GPU, busy
-_ITEM: Final = 4  # bytes of every element: f32, i32, and bool as u32
 _STORAGE: Final = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
-
-
-# A pipeline, a bind group, and how many workgroups to start.
-Part: TypeAlias = tuple[Any, Any, tuple[int, int, int]]
-
-
-class _LossWatch(logging.Handler):
-    """wgpu tells of a lost device in its log only, without saying which: all count as lost then."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.devices: weakref.WeakSet[WebGpuDevice] = weakref.WeakSet()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Mark the devices."""
-        if "DEVICE LOST" in record.getMessage():
-            for device in list(self.devices):
-                device.lose()
-
-
-_watch: Final = _LossWatch()
-logging.getLogger("wgpu").addHandler(_watch)
+# Asked of the adapter as large as it has them; all other limits stay at the portable defaults.
+_LIMITS: Final = ("max-buffer-size", "max-storage-buffer-binding-size")
 
 
 class WebGpuLaunch:
-    """Dispatches with their pipelines and bind groups."""
+    """Dispatches bound to memory."""
 
-    __slots__ = ("_device", "_parts", "_stages", "_views", "name")
+    __slots__ = ("_name", "_stream", "_views", "parts")
 
     def __init__(
-        self, device: WebGpuDevice, name: str, stages: Sequence[Stage], parts: Sequence[Part],
-        views: Sequence[View],
-    ) -> None:  # fmt: skip
-        self._device = device
-        self._stages = stages
-        self._parts = parts
-        self._views = views  # keeps the buffers alive
-        self.name = name
+        self, name: str, stream: Stream, parts: Sequence[Part], views: Sequence[View]
+    ) -> None:
+        self._name = name
+        self._stream = stream
+        self._views = views  # keeps the buffers from being handed out again
+        self.parts = parts
 
     def __call__(self) -> None:
         """Append the dispatches to the open pass."""
-        self._device.encode(self._parts)
+        self._stream.encode(self.parts)
 
     def describe(self) -> Mapping[str, object]:
-        """The op, its memory, and each dispatch's source and workgroups."""
+        """The op, its memory, and each dispatch's source, parameters and workgroups."""
+        bound = [part[-1] for part in self.parts]
         return {
-            "kernel": self.name,
-            "source": [stage.source for stage in self._stages],
-            "grid": [stage.groups for stage in self._stages],
+            "kernel": self._name,
+            "source": [each.source for each in bound],
+            "parameters": [each.parameters for each in bound],
+            "grid": [each.stage.groups for each in bound],
             "buffers": [(view.buffer.number, view.offset) for view in self._views],
         }
 
@@ -97,86 +71,104 @@ class WebGpuLaunch:
 class WebGpuKernel(Kernel):
     """The stages of one op on layouts. Pipelines are made at the first launch."""
 
-    def __init__(self, device: WebGpuDevice, op: Op, stages: Sequence[Stage]) -> None:
+    def __init__(
+        self, device: WebGpuDevice, op: Op, inputs: Sequence[Layout], out: Layout,
+        stages: Sequence[Stage],
+    ) -> None:  # fmt: skip
         self._device = device
+        self._op = op
+        self._inputs = inputs
+        self._out = out
         self._stages = stages
-        self._alignable = any(stage.aligned for stage in stages)
-        self._name = op.name
         self.params = frozenset(op.fields)
         self.in_place = dict(op.aliases) if op.name == "assign" else {}
-        scratch = [stage for stage in stages if stage.target == "scratch"]
-        self.workspace = sum(_ITEM * prod(stage.groups) for stage in scratch)
+        self.workspace = max((stage.scratch for stage in stages), default=0)
 
     def bind(
         self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
     ) -> Launch:
-        """Bind groups are cached by buffers and offsets."""
-        stages = self._chosen(inputs, outputs)
-        parts = self._parts(stages, inputs, outputs, workspace)
-        memory = (*inputs, *outputs, *([workspace] if workspace else []))
-        return WebGpuLaunch(self._device, self._name, stages, parts, memory)
+        """The parts are cached by buffers and offsets."""
+        views = self._views(inputs, outputs, workspace)
+        return WebGpuLaunch(self._op.name, self._device.stream, self._parts(views), views)
 
     def launch(
         self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
     ) -> None:
         """Straight into the open pass, which keeps the buffers alive."""
-        stages = self._chosen(inputs, outputs)
-        self._device.encode(self._parts(stages, inputs, outputs, workspace))
+        self._device.stream.encode(self._parts(self._views(inputs, outputs, workspace)))
 
-    def _chosen(self, inputs: Sequence[View], outputs: Sequence[View]) -> Sequence[Stage]:
-        """The stages, in the form for aligned memory if it is."""
-        if not self._alignable or any(v.offset % VECTOR for v in (*inputs, *outputs)):
-            return self._stages
-        return [stage.aligned or stage for stage in self._stages]
+    def _views(
+        self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None
+    ) -> Sequence[View]:
+        """All memory, numbered as the operands of stages are."""
+        if workspace is None:
+            return (*outputs, *inputs)
+        return (*outputs, *inputs, workspace)
 
-    def _parts(
-        self, stages: Sequence[Stage], inputs: Sequence[View], outputs: Sequence[View],
-        workspace: View | None,
-    ) -> list[Part]:  # fmt: skip
-        operands = (*inputs, workspace)  # so that SCRATCH, -1, is the workspace
-        part = self._device.part
-        return [part(s, operands, outputs[0] if s.target == "out" else workspace) for s in stages]
+    def _parts(self, views: Sequence[View]) -> Sequence[Part]:
+        """The stages on this memory, made once and kept by buffers and offsets."""
+        key: list[Any] = [self]
+        for view in views:
+            key.append(view.buffer.number)
+            key.append(view.offset)
+        where = tuple(key)
+        return self._device.bound.get(where) or self._bound(where, views)
+
+    def _bound(self, where: tuple[Any, ...], views: Sequence[View]) -> Sequence[Part]:
+        aligned = not any(view.offset % VECTOR for view in views)
+        stages, parts = self._stages, []
+        if views[0].layout is not self._out:  # in place, and the target is strided
+            made = self._device.lowered(self._op, self._inputs, [views[0].layout])
+            assert not isinstance(made, Declined)
+            stages = made
+        with self._device.stream.lock:
+            for stage in stages:
+                chosen = (stage.aligned if aligned else None) or stage
+                memory = [views[i] for i, _ in chosen.operands]
+                parts.append(self._device.binder.part(chosen, memory))
+            if len(self._device.bound) >= _CACHED:
+                self._device.bound.clear()
+            self._device.bound[where] = parts
+        return parts
 
 
 class WebGpuDevice(Device):
-    """An adapter opened with all of its limits."""
+    """An opened adapter."""
 
     def __init__(self, adapter: Any, name: str) -> None:
         super().__init__()
         self._name = name
         self._adapter = adapter
-        self._gpu = adapter.request_device_sync(required_limits=_limits(adapter))
-        self._queue = self._gpu.queue
+        features = {"shader-f16", "timestamp-query"} & set(adapter.features)
+        limits = {limit: adapter.limits[limit] for limit in _LIMITS}
+        self._gpu = adapter.request_device_sync(required_features=features, required_limits=limits)
         self._threads = _FEW if is_software(adapter) else _MANY
-        self._lock = threading.RLock()
-        self._pipelines: dict[str, Any] = {}
-        self._layouts: dict[int, Any] = {}
-        self._groups: dict[Any, Part] = {}
-        self._uniforms: dict[Any, Any] = {}
-        self._encoder: Any = None
-        self._pass: Any = None
-        self._pending = 0
         self._reserved = 0
-        self._lost = False
-        _watch.devices.add(self)
+        self.stream = Stream(self._gpu, name)
+        self.binder = Binder(self._gpu, self.stream, name, self.compiling)
+        self.bound: dict[tuple[Any, ...], Sequence[Part]] = {}
         self.info = self.describe()
 
     def describe(self) -> DeviceInfo:
-        """float32, int32 and bool; what the adapter allows for buffers."""
+        """float32, int32, bool, float16 if the adapter has it; what it allows for buffers."""
         limits = self._gpu.limits
         everything = frozenset({"store", "compute", "matmul"})
-        stored = frozenset({"store", "compute"})
+        kinds = dict.fromkeys((dtypes.float32, dtypes.int32), everything)
+        kinds[dtypes.bool_] = frozenset({"store", "compute"})
+        if "shader-f16" in self._gpu.features:
+            kinds[dtypes.float16] = everything
         return DeviceInfo(
             name=self._name,
             description=describe(self._adapter),
-            dtypes={dtypes.float32: everything, dtypes.int32: everything, dtypes.bool_: stored},
+            dtypes=kinds,
             memory=_host_memory() if is_software(self._adapter) else None,
             profile="wgsl",
+            features=frozenset({"timer"} if self._timestamps else ()),
             alignment=limits["min-storage-buffer-offset-alignment"],
             max_buffer=limits["max-buffer-size"],
             max_binding=limits["max-storage-buffer-binding-size"],
             max_operands=limits["max-storage-buffers-per-shader-stage"],
-            itemsizes={dtypes.bool_: _ITEM},
+            itemsizes={dtypes.bool_: 4},
         )
 
     # ---- memory ----
@@ -196,36 +188,45 @@ class WebGpuDevice(Device):
         reserved, room = self.pool.reserved, self.info.memory
         if room is not None and reserved + nbytes > room:
             raise OutOfMemory(f"{self._name}: no room for {nbytes:,} bytes: {reserved:,} are taken")
-        with self._lock:
-            self._check()
-            if reserved < self._reserved:  # the pool has dropped buffers, which bind groups hold
-                self._groups.clear()
-            self._reserved = reserved
-            try:
-                return self._gpu.create_buffer(size=nbytes, usage=_STORAGE)
-            except wgpu.GPUError as error:
-                why = str(error).strip().splitlines()[-1].strip()
-                raise OutOfMemory(f"{self._name}: no room for {nbytes:,} bytes: {why}") from error
+        if reserved < self._reserved:  # the pool has dropped buffers, which bind groups hold
+            self.bound.clear()
+            self.binder.forget()
+        self._reserved = reserved
+        # The pool's lock is held here, and a buffer that dies inside the queue's wants it: so this
+        # must do without the queue's.
+        with self.stream.typed(f"{nbytes:,} bytes"):
+            return self._gpu.create_buffer(size=nbytes, usage=_STORAGE)
 
     def memory(self) -> MemoryStats:
         """What the core's pool has handed out and keeps."""
         return MemoryStats(self.pool.in_use, self.pool.peak, self.pool.reserved)
 
     def write(self, view: View, array: HostArray) -> None:
-        """Earlier launches are submitted first: a write would overtake them."""
-        if not view.layout.is_row_major:
-            staged = self.empty(Layout.contiguous(view.layout.spec))
+        """Into strided memory by way of a copy. Only whole words can be written: what shares the
+        first or the last with float16 elements is written again.
+        """
+        layout = view.layout
+        if not layout.is_row_major:
+            staged = self.empty(Layout.contiguous(layout.spec))
             self.write(staged, array)
             self._run(Assign(), (view, staged), (view,))
-            return
-        if not array.size:
-            return
-        kind = np.uint32 if view.layout.dtype is dtypes.bool_ else view.layout.dtype.numpy
-        data = np.ascontiguousarray(array, dtype=kind)
-        with self._lock:
-            self.flush()
-            self._check()
-            self._queue.write_buffer(view.buffer.handle, view.offset, data)
+        elif array.size:
+            data = np.ascontiguousarray(array, dtype=_stored(layout))
+            with self.stream.lock:
+                if (view.offset | data.nbytes) % 4:
+                    data = self._in_words(view, data)
+                self.stream.write(view.buffer.handle, view.offset // 4 * 4, data)
+
+    def _in_words(self, view: View, data: HostArray) -> HostArray:
+        """Bytes of the words that `data` is to lie in, with what else they hold."""
+        before = view.offset % 4
+        nbytes = before + data.nbytes
+        if view.root is None and view.offset == 0:  # nothing else
+            words = np.zeros(nbytes + 2, np.uint8)
+        else:
+            words = self.stream.read(view.buffer.handle, view.offset - before, nbytes + -nbytes % 4)
+        words[before:nbytes] = data.reshape(-1).view(np.uint8)
+        return words
 
     def read(self, view: View) -> HostArray:
         """Submit what is pending, wait, and copy out."""
@@ -236,148 +237,72 @@ class WebGpuDevice(Device):
             dense = self.empty(Layout.contiguous(layout.spec))
             self._run(Contiguous(), (view,), (dense,))
             view = dense
-        with self._lock:
-            self.flush()
-            self._check()
-            size = layout.size * _ITEM
-            data = self._queue.read_buffer(view.buffer.handle, view.offset, size)
-        kind = np.uint32 if layout.dtype is dtypes.bool_ else layout.dtype.numpy
-        return np.frombuffer(data, kind).reshape(layout.shape).astype(layout.dtype.numpy)
+        before = view.offset % 4  # only whole words can be copied
+        nbytes = before + layout.size * self.info.itemsize(layout.dtype)
+        nbytes += -nbytes % 4
+        data = self.stream.read(view.buffer.handle, view.offset - before, nbytes)
+        flat = np.frombuffer(data, _stored(layout), layout.size, before)
+        return flat.reshape(layout.shape).astype(layout.dtype.numpy, copy=False)
 
     # ---- launches ----
 
     def kernel(
         self, op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout]
     ) -> Kernel | Declined:
-        """Source and parameters only; nothing is compiled yet."""
-        stages = lower(op, inputs, outputs, self._threads)
-        return stages if isinstance(stages, Declined) else WebGpuKernel(self, op, stages)
+        """Texts and parameters only; nothing is compiled yet."""
+        stages = self.lowered(op, inputs, outputs)
+        if isinstance(stages, Declined):
+            return stages
+        return WebGpuKernel(self, op, inputs, outputs[0], stages)
 
-    def part(self, stage: Stage, inputs: Sequence[Any], out: Any) -> Part:
-        """Pipeline, bind group and workgroups of a stage on this memory."""
-        views = [inputs[i] for i in stage.inputs]
-        offsets = (out.offset, *[view.offset for view in views])
-        # Pool blocks are numbered for good, so a number never means another buffer.
-        buffers = (out.buffer.number, *[view.buffer.number for view in views])
-        key = (stage, buffers, offsets)
-        with self._lock:
-            found = self._groups.get(key)
-            if found is None:
-                group = self._bind(stage, (out, *views), offsets)
-                found = self._pipeline(stage.source, len(views)), group, stage.groups
-                if len(self._groups) > _CACHED:
-                    self._groups.clear()
-                self._groups[key] = found
-            return found
+    def lowered(
+        self, op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout]
+    ) -> list[Stage] | Declined:
+        """The dispatches of a kernel."""
+        return lower(op, inputs, outputs, self._threads)
 
-    def encode(self, parts: Sequence[Part]) -> None:
-        """Append dispatches to the open pass; submit it when it has grown long."""
-        with self._lock:
-            if self._pass is None:
-                self._check()
-                self._encoder = self._gpu.create_command_encoder()
-                self._pass = self._encoder.begin_compute_pass()
-            for pipeline, group, groups in parts:
-                self._pass.set_pipeline(pipeline)
-                self._pass.set_bind_group(0, group)
-                self._pass.dispatch_workgroups(*groups)
-            self._pending += len(parts)
-            if self._pending >= _FLUSH:
-                self.flush()
+    def record(self, launches: Sequence[Launch]) -> Executable:
+        """All dispatches, ready for the queue; a launch that is not of this package just runs."""
+        kept = tuple(launches)
+        parts: list[Part] = []
+        for launch in kept:
+            if not isinstance(launch, WebGpuLaunch):
+                return super().record(launches)
+            parts += launch.parts
+        passes = [parts[i : i + FLUSH] for i in range(0, len(parts), FLUSH)]
 
-    def flush(self) -> None:
-        """Submit the open pass, if any."""
-        with self._lock:
-            if self._pass is None:
-                return
-            encoder, opened = self._encoder, self._pass
-            self._encoder = self._pass = None
-            self._pending = 0
-            try:
-                opened.end()
-                commands = encoder.finish()
-            except wgpu.GPUError as error:
-                if "lost" not in str(error):
-                    raise
-                self.lose()
-            self._check()
-            self._queue.submit([commands])
+        def replay(kept: Sequence[Launch] = kept) -> None:  # they keep their buffers alive
+            for each in passes:
+                self.stream.encode(each)
+
+        return replay
+
+    @property
+    def _timestamps(self) -> bool:
+        return "timestamp-query" in self._gpu.features
+
+    def timed(self, launches: Sequence[Launch]) -> list[float]:
+        """By timestamps that the device writes around each, where the adapter has them."""
+        if not self._timestamps:
+            return super().timed(launches)
+        seconds = []
+        for i in range(0, len(launches), _TIMED):
+            seconds += self.stream.timed(launches[i : i + _TIMED])
+        return seconds
 
     def synchronize(self) -> None:
         """Wait for everything that was submitted."""
-        with self._lock:
-            self.flush()
-            self._check()
-            self._gpu._poll_wait()
-
-    # ---- inside ----
+        self.stream.wait()
 
     def _run(self, op: Op, inputs: Sequence[View], outputs: Sequence[View]) -> None:
         kernel = self.kernel(op, [v.layout for v in inputs], [v.layout for v in outputs])
         assert isinstance(kernel, Kernel)
         kernel.launch(inputs, outputs)
 
-    def _check(self) -> None:
-        if self._lost:
-            raise DeviceLost(
-                f"{self._name}: the device is lost, and its tensors with it",
-                hint=f"open it again with groundup.backends.devices.reopen({self._name!r})",
-            )
 
-    def lose(self) -> None:
-        """Treat the device as lost from now on; its driver said so."""
-        with self._lock:
-            self._lost = True
-            self._encoder = self._pass = None
-
-    def _layout(self, inputs: int) -> Any:
-        """Output, inputs, parameters. Explicit: a deduced one lacks what a kernel does not use."""
-        found = self._layouts.get(inputs)
-        if found is None:
-            kinds = ["storage", *["read-only-storage"] * inputs, "uniform"]
-            entries = [
-                {"binding": i, "visibility": wgpu.ShaderStage.COMPUTE, "buffer": {"type": kind}}
-                for i, kind in enumerate(kinds)
-            ]
-            found = self._layouts[inputs] = self._gpu.create_bind_group_layout(entries=entries)
-        return found
-
-    def _pipeline(self, source: str, inputs: int) -> Any:
-        found = self._pipelines.get(source)
-        if found is None:
-            try:
-                module = self._gpu.create_shader_module(code=source)
-                stage = {"module": module, "entry_point": "main"}
-                layout = self._gpu.create_pipeline_layout(bind_group_layouts=[self._layout(inputs)])
-                found = self._gpu.create_compute_pipeline(layout=layout, compute=stage)
-            except wgpu.GPUError as error:
-                text = f"{self._name}: a kernel does not compile: {error}\n{numbered(source)}"
-                raise KernelCompileError(text) from error
-            self._pipelines[source] = found
-        return found
-
-    def _bind(self, stage: Stage, views: Sequence[View], offsets: Sequence[int]) -> Any:
-        resources = [{"buffer": view.buffer.handle} for view in views]
-        resources.append({"buffer": self._uniform(stage, offsets)})
-        entries = [{"binding": i, "resource": resource} for i, resource in enumerate(resources)]
-        layout = self._layout(len(views) - 1)
-        return self._gpu.create_bind_group(layout=layout, entries=entries)
-
-    def _uniform(self, stage: Stage, offsets: Sequence[int]) -> Any:
-        """The parameters, with the offsets in elements before them."""
-        key = (stage.parameters, tuple(offsets))
-        found = self._uniforms.get(key)
-        if found is None:
-            values = list(stage.parameters)
-            values[: len(offsets)] = [offset // _ITEM for offset in offsets]
-            values += [0] * (-len(values) % 4)
-            found = self._gpu.create_buffer_with_data(
-                data=np.array(values, np.int32), usage=wgpu.BufferUsage.UNIFORM
-            )
-            if len(self._uniforms) > _CACHED:
-                self._uniforms.clear()
-            self._uniforms[key] = found
-        return found
+def _stored(layout: Layout) -> np.dtype[Any]:
+    """How the device holds elements, for the host."""
+    return np.dtype(np.uint32) if layout.dtype is dtypes.bool_ else layout.dtype.numpy
 
 
 def _host_memory() -> int | None:
@@ -386,9 +311,3 @@ def _host_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def _limits(adapter: Any) -> dict[str, int]:
-    """Large buffers as the adapter has them; all else stays at the portable defaults."""
-    wanted = ("max-buffer-size", "max-storage-buffer-binding-size")
-    return {name: adapter.limits[name] for name in wanted}

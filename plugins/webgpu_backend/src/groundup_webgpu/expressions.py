@@ -1,4 +1,7 @@
-"""The table op -> WGSL expression of its inputs a, b, c, by dtype. bool is u32, 0 or 1."""
+"""The table op -> WGSL expression of its inputs a, b, c, by dtype.
+
+bool is u32, 0 or 1. float16 is computed as float32, and rounded when it is stored.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,20 @@ from typing import Final
 from groundup import dtypes
 from groundup.dtypes import DType
 
-_F32, _I32, _BOOL = dtypes.float32, dtypes.int32, dtypes.bool_
+_F32, _F16, _I32, _BOOL = dtypes.float32, dtypes.float16, dtypes.int32, dtypes.bool_
 
+_COMPARISONS: Final = {
+    "less": "a < b",
+    "less_equal": "a <= b",
+    "greater": "a > b",
+    "greater_equal": "a >= b",
+    "equal": "a == b",
+}
 _ANY: Final = {
     "contiguous": "a",
-    "less": "select(0u, 1u, a < b)",
-    "less_equal": "select(0u, 1u, a <= b)",
-    "greater": "select(0u, 1u, a > b)",
-    "greater_equal": "select(0u, 1u, a >= b)",
-    "equal": "select(0u, 1u, a == b)",
-    "not_equal": "select(1u, 0u, a == b)",
     "where": "select(c, b, a != 0u)",
+    "not_equal": "select(1u, 0u, a == b)",
+    **{name: f"select(0u, 1u, {text})" for name, text in _COMPARISONS.items()},
 }
 _NUMBERS: Final = {
     "add": "a + b",
@@ -26,6 +32,8 @@ _NUMBERS: Final = {
     "abs": "abs(a)",
     "neg": "-a",
 }
+# Comparisons with NaN are false in IEEE 754; drivers may fold them otherwise.
+_NO_NAN: Final = "!is_nan(a) && !is_nan(b)"
 _FLOATS: Final = {
     "maximum": "maximum_f32(a, b)",
     "minimum": "minimum_f32(a, b)",
@@ -57,13 +65,8 @@ _FLOATS: Final = {
     "gelu(approximate='none')": "gelu_none(a)",
     "gelu_backward(approximate='tanh')": "gelu_tanh_backward(a, b)",
     "gelu_backward(approximate='none')": "gelu_none_backward(a, b)",
-    # Comparisons with NaN are false in IEEE 754; drivers may fold them otherwise.
-    "less": "select(0u, 1u, a < b && !is_nan(a) && !is_nan(b))",
-    "less_equal": "select(0u, 1u, a <= b && !is_nan(a) && !is_nan(b))",
-    "greater": "select(0u, 1u, a > b && !is_nan(a) && !is_nan(b))",
-    "greater_equal": "select(0u, 1u, a >= b && !is_nan(a) && !is_nan(b))",
-    "equal": "select(0u, 1u, a == b && !is_nan(a) && !is_nan(b))",
-    "not_equal": "select(1u, 0u, a == b && !is_nan(a) && !is_nan(b))",
+    "not_equal": f"select(1u, 0u, a == b && {_NO_NAN})",
+    **{name: f"select(0u, 1u, {text} && {_NO_NAN})" for name, text in _COMPARISONS.items()},
 }
 _INTEGERS: Final = {
     "maximum": "maximum_i32(a, b)",
@@ -85,6 +88,7 @@ _CASTS: Final = {
 }
 _TABLES: Final[dict[DType, dict[str, str]]] = {
     _F32: {**_ANY, **_NUMBERS, **_FLOATS},
+    _F16: {**_ANY, **_NUMBERS, **_FLOATS},
     _I32: {**_ANY, **_NUMBERS, **_INTEGERS, **_BITS},
     _BOOL: {**_ANY, **_BITS, "bitwise_not": "1u - a"},
 }
@@ -100,17 +104,5 @@ def expression(op: str, dtype: DType) -> str | None:
 
 def cast(source: DType, target: DType) -> str:
     """The expression that converts one element."""
-    return _CASTS.get((source, target), "a")
-
-
-def literal(value: float, dtype: DType) -> str:
-    """A number as WGSL, which has no text for infinities and NaN: those come from their bits."""
-    if dtype is _BOOL:
-        return "1u" if value else "0u"
-    if dtype is _I32:
-        return f"i32({int(value)})" if value != -(2**31) else "(-2147483647 - 1)"
-    import numpy as np
-
-    bits = int(np.float32(value).view(np.uint32))
-    # `| zero` keeps the compiler from refusing the constant; `param(0u)` is an offset, never < 0.
-    return f"bitcast<f32>({bits:#x}u | (bitcast<u32>(param(0u)) >> 31u))"
+    from_to = (_F32 if source is _F16 else source, _F32 if target is _F16 else target)
+    return _CASTS.get(from_to, "a")

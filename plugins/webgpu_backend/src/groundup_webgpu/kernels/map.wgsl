@@ -11,5 +11,5 @@ fn main(
         return;
     }
 $index
-    out[$place] = $value;
+    save(place, $value);
 }

@@ -3,7 +3,7 @@
 // stored.
 
 fn store(at: i32, value: $type) {
-    out[at] = $stored;
+    save(at, $stored);
 }
 
 fn put(at: i32, first: vec4<$type>, second: vec4<$type>, width: i32) {
@@ -29,19 +29,23 @@ fn put4(at: i32, values: vec4<$type>, width: i32) {
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let rows = $rows;
     let columns = $columns;
     let inner = $inner;
-    let x_row = $x_row;
+    let x_row = $x_line;
     let x_inner = $x_inner;
     let y_inner = $y_inner;
-    let y_column = $y_column;
-    let row = i32(group.y * 8u + lane / 8u) * 8;
-    let column = i32(group.x * 8u + lane % 8u) * 8;
-    let i = i32(group.z);
-    if (row >= rows || column >= columns) {
+    let y_column = $y_line;
+    let number = group.y * groups.x + group.x;
+    let across = u32($across);
+    let down = u32($down);
+    let row = i32((number / across) % down * 8u + lane / 8u) * 8;
+    let column = i32(number % across * 8u + lane % 8u) * 8;
+    let i = i32(number / across / down);
+    if (row >= rows || column >= columns || i >= $lead) {
         return;
     }
 $index
@@ -78,30 +82,30 @@ $index
     var s7 = vec4<$type>();
     var t7 = vec4<$type>();
     for (var k = 0; k < inner; k += 1) {
-        let b = vec4<$type>(in1[n0], in1[n1], in1[n2], in1[n3]);
-        let c = vec4<$type>(in1[n4], in1[n5], in1[n6], in1[n7]);
-        let a0 = in0[m0];
+        let b = vec4<$type>(load1(n0), load1(n1), load1(n2), load1(n3));
+        let c = vec4<$type>(load1(n4), load1(n5), load1(n6), load1(n7));
+        let a0 = load0(m0);
         s0 += a0 * b;
         t0 += a0 * c;
-        let a1 = in0[m1];
+        let a1 = load0(m1);
         s1 += a1 * b;
         t1 += a1 * c;
-        let a2 = in0[m2];
+        let a2 = load0(m2);
         s2 += a2 * b;
         t2 += a2 * c;
-        let a3 = in0[m3];
+        let a3 = load0(m3);
         s3 += a3 * b;
         t3 += a3 * c;
-        let a4 = in0[m4];
+        let a4 = load0(m4);
         s4 += a4 * b;
         t4 += a4 * c;
-        let a5 = in0[m5];
+        let a5 = load0(m5);
         s5 += a5 * b;
         t5 += a5 * c;
-        let a6 = in0[m6];
+        let a6 = load0(m6);
         s6 += a6 * b;
         t6 += a6 * c;
-        let a7 = in0[m7];
+        let a7 = load0(m7);
         s7 += a7 * b;
         t7 += a7 * c;
         m0 += x_inner;
@@ -121,7 +125,7 @@ $index
         n6 += y_inner;
         n7 += y_inner;
     }
-    let goal = $place + (i * rows + row) * columns + column;
+    let goal = param(0u) + (i * rows + row) * columns + column;
     let width = columns - column;
     put(goal, s0, t0, width);
     if (row + 1 < rows) {

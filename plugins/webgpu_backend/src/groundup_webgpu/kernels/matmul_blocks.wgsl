@@ -14,7 +14,7 @@ fn y_place(at: i32, column: i32, j: i32) -> i32 {
 }
 
 fn store(at: i32, value: vec4<f32>) {
-    out[at] = $stored;
+    save(at, $stored);
 }
 
 fn put(row: i32, at: i32, first: vec4<f32>, second: vec4<f32>, both: bool) {
@@ -29,15 +29,21 @@ fn put(row: i32, at: i32, first: vec4<f32>, second: vec4<f32>, both: bool) {
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = i32(group.y * 8u + lane / 8u) * 8;
-    let column = i32(group.x * 8u + lane % 8u) * 8;
-    let i = i32(group.z);
-    if (row >= $rows || column >= $columns) {
+    let number = group.y * groups.x + group.x;
+    let across = u32($across);
+    let down = u32($down);
+    let row = i32((number / across) % down * 8u + lane / 8u) * 8;
+    let column = i32(number % across * 8u + lane % 8u) * 8;
+    let i = i32(number / across / down);
+    if (row >= $rows || column >= $columns || i >= $lead) {
         return;
     }
 $index
+    at0 >>= 2u;
+    at1 >>= 2u;
     let m0 = x_place(at0, row, 0);
     let m1 = x_place(at0, row, 1);
     let m2 = x_place(at0, row, 2);
@@ -65,19 +71,19 @@ $index
     var m = 0;
     var n = 0;
     for (var turn = 0; turn < turns; turn += 1) {
-        let b = $y_turn(mat4x4<f32>(in1[n0 + n], in1[n1 + n], in1[n2 + n], in1[n3 + n]));
-        let c = $y_turn(mat4x4<f32>(in1[n4 + n], in1[n5 + n], in1[n6 + n], in1[n7 + n]));
-        let a = $x_turn(mat4x4<f32>(in0[m0 + m], in0[m1 + m], in0[m2 + m], in0[m3 + m]));
+        let b = $y_turn(mat4x4<f32>(load1(n0 + n), load1(n1 + n), load1(n2 + n), load1(n3 + n)));
+        let c = $y_turn(mat4x4<f32>(load1(n4 + n), load1(n5 + n), load1(n6 + n), load1(n7 + n)));
+        let a = $x_turn(mat4x4<f32>(load0(m0 + m), load0(m1 + m), load0(m2 + m), load0(m3 + m)));
         s += b * a;
         t += c * a;
-        let d = $x_turn(mat4x4<f32>(in0[m4 + m], in0[m5 + m], in0[m6 + m], in0[m7 + m]));
+        let d = $x_turn(mat4x4<f32>(load0(m4 + m), load0(m5 + m), load0(m6 + m), load0(m7 + m)));
         u += b * d;
         v += c * d;
         m += x_step;
         n += y_step;
     }
     let width = $columns >> 2u;
-    let goal = ($place >> 2u) + (i * $rows + row) * width + (column >> 2u);
+    let goal = (param(0u) >> 2u) + (i * $rows + row) * width + (column >> 2u);
     let both = column + 4 < $columns;
     put(row, goal, s[0], t[0], both);
     put(row + 1, goal + width, s[1], t[1], both);

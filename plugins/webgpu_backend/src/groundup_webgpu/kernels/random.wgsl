@@ -21,11 +21,11 @@ fn main(
     if (block * 4u >= size) {
         return;
     }
-    let at = $state;
+    let at = param(1u);
     let step = $state_step;
-    var k = vec2<u32>(bitcast<u32>(in0[at]), bitcast<u32>(in0[at + step]));
+    var k = vec2<u32>(bitcast<u32>(load0(at)), bitcast<u32>(load0(at + step)));
     var c = vec4<u32>(
-        block, 0u, bitcast<u32>(in0[at + 2 * step]), bitcast<u32>(in0[at + 3 * step])
+        block, 0u, bitcast<u32>(load0(at + 2 * step)), bitcast<u32>(load0(at + 3 * step))
     );
     for (var r = 0; r < 10; r += 1) {
         let h0 = high(0xD2511F53u, c.x);
@@ -35,8 +35,8 @@ fn main(
         c = vec4<u32>(h1 ^ c.y ^ k.x, l1, h0 ^ c.w ^ k.y, l0);
         k = k + vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
     }
-    let goal = u32($place) + block * 4u;
+    let goal = u32(param(0u)) + block * 4u;
     for (var w = 0u; w < min(4u, size - block * 4u); w += 1u) {
-        out[goal + w] = bitcast<i32>(c[w]);
+        save(i32(goal + w), bitcast<i32>(c[w]));
     }
 }

@@ -36,6 +36,6 @@ $inner
         workgroupBarrier();
     }
     if (live && lane == 0u) {
-        out[param(0u) + number] = partial[thread];
+        save(param(0u) + number, partial[thread]);
     }
 }

@@ -20,5 +20,5 @@ $index
 $inner
         total = $combine_value;
     }
-    out[param(0u) + number] = total;
+    save(param(0u) + number, total);
 }

@@ -1,22 +1,24 @@
-// Adds each source element where its index says. Floats are added by compare and exchange, since
-// WGSL has no float atomics: no update is lost, but the order of additions is not fixed.
+// Adds source elements where their indices say. A thread reads one line of indices in order and adds
+// what goes to its own places, every `lanes`-th: no two threads meet, and the order is fixed.
 
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = i32((group.y * groups.x + group.x) * 64u + lane);
-    if (i >= $size) {
+    let number = (group.y * groups.x + group.x) * 64u + thread;
+    if (i32(number) >= $size) {
         return;
     }
+    let i = i32(number % u32($lines));
+    let own = number / u32($lines);
 $index
-    let chosen = in0[at0];
-    if (chosen < 0 || chosen >= $bound) {
-        return;
+    for (var j = $start; j < $stop; j += 1) {
+        let chosen = load0(at0 + j * $index_step);
+        if (chosen >= 0 && chosen < $bound && u32(chosen) % u32($lanes) == own) {
+            let goal = place + chosen * $step;
+            save(goal, out[goal] + load1(at1 + j * $source_step));
+        }
     }
-    let goal = $place + chosen * $step;
-    let value = in1[at1];
-    $add
 }

@@ -1,0 +1,151 @@
+"""From stages and memory to what the queue takes: pipelines, bind groups, places of parameters.
+
+All three are made once and kept. A bind group names buffers only; offsets are parameters. Those lie
+in pages of uniform memory, each set in a slot that is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import attrs
+import numpy as np
+import wgpu
+
+from groundup.backends.api import View
+from groundup.errors import KernelCompileError
+from groundup_webgpu import native
+from groundup_webgpu.source import Stage, numbered
+from groundup_webgpu.stream import Part, Stream
+
+_SLOT: Final = 256  # bytes; the portable alignment of uniform memory
+_PAGE: Final = 4096 * _SLOT
+_KEPT: Final = 16384  # bind groups
+
+
+@attrs.frozen(eq=False)
+class Bound:
+    """A stage on memory, for descriptions. It owns what a Part has the handles of."""
+
+    stage: Stage
+    source: str
+    parameters: tuple[int, ...]
+    owned: Sequence[Any]
+
+
+class Binder:
+    """Makes Parts for one device, and keeps what they are made of."""
+
+    def __init__(
+        self,
+        gpu: Any,
+        stream: Stream,
+        name: str,
+        compiling: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        """`compiling(kind of kernel)` is put around the making of each pipeline."""
+        self._compiling = compiling
+        self._gpu = gpu
+        self._stream = stream
+        self._name = name
+        self._pipelines: dict[str, Any] = {}
+        self._layouts: dict[tuple[str, ...], Any] = {}
+        self._groups: dict[Any, Any] = {}
+        self._slots: dict[bytes, int] = {}
+        self._page: Any = None
+        self._filled = 0
+
+    def part(self, stage: Stage, views: Sequence[View]) -> Part:
+        """A stage on the memory of its operands."""
+        out, *inputs = views
+        shared = [view.buffer.number == out.buffer.number for view in inputs]
+        own = stage.bindings(shared)
+        kinds = ("storage", *[kind for _, kind in own], "uniform")
+        buffers = [out.buffer, *[inputs[i].buffer for i, _ in own]]
+        items = [2 if "f16" in kind else 4 for _, kind in stage.operands]
+        offsets = [view.offset // item for view, item in zip(views, items, strict=True)]
+        parameters = (*offsets, *stage.parameters[len(offsets) :])
+        with self._stream.typed("a launch"):
+            source = stage.source(shared)
+            pipeline = self.pipeline(source, kinds)
+            place, size = self._slot(parameters)
+            group = self._group(kinds, buffers, size)
+        bound = Bound(stage, source, parameters, (pipeline, group))
+        handles = native.handle(pipeline), native.handle(group), native.offset(place)
+        return (*handles, *stage.groups, bound)
+
+    def forget(self) -> None:
+        """Drop the bind groups, which keep buffers alive."""
+        self._groups.clear()
+
+    def pipeline(self, source: str, kinds: tuple[str, ...]) -> Any:
+        """The pipeline of a source with these bindings. Raises KernelCompileError."""
+        found = self._pipelines.get(source)
+        if found is None:
+            with self._compiling("pipeline"):
+                found = self._pipelines[source] = self._compiled(source, kinds)
+        return found
+
+    def _compiled(self, source: str, kinds: tuple[str, ...]) -> Any:
+        layouts = [self._layout(kinds)]
+        try:
+            module = self._gpu.create_shader_module(code=source)
+            return self._gpu.create_compute_pipeline(
+                layout=self._gpu.create_pipeline_layout(bind_group_layouts=layouts),
+                compute={"module": module, "entry_point": "main"},
+            )
+        except wgpu.GPUError as error:
+            if "lost" in str(error):
+                raise
+            text = f"{self._name}: a kernel does not compile: {error}\n{numbered(source)}"
+            raise KernelCompileError(text) from error
+
+    def _layout(self, kinds: tuple[str, ...]) -> Any:
+        """Explicit: a deduced one lacks what a kernel does not use."""
+        found = self._layouts.get(kinds)
+        if found is None:
+            entries = [
+                {
+                    "binding": i,
+                    "visibility": wgpu.ShaderStage.COMPUTE,
+                    "buffer": {"type": kind, "has_dynamic_offset": kind == "uniform"},
+                }
+                for i, kind in enumerate(kinds)
+            ]
+            found = self._layouts[kinds] = self._gpu.create_bind_group_layout(entries=entries)
+        return found
+
+    def _slot(self, parameters: Sequence[int]) -> tuple[int, int]:
+        """Where in the page these parameters lie, and the bytes kept for them."""
+        data = np.array([*parameters, *[0] * (-len(parameters) % 4)], np.int32).tobytes()
+        size = -(-len(data) // _SLOT) * _SLOT
+        place = self._slots.get(data)
+        if place is None:
+            if self._page is None or self._filled + size > self._page.size:
+                usage = wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST
+                self._page = self._gpu.create_buffer(size=_PAGE, usage=usage)
+                self._filled = 0
+                self._slots.clear()
+                self.forget()
+            place = self._filled
+            # At once: nothing that is encoded already can read this slot.
+            self._gpu.queue.write_buffer(self._page, place, data)
+            self._slots[data] = place
+            self._filled += size
+        return place, size
+
+    def _group(self, kinds: tuple[str, ...], buffers: Sequence[Any], size: int) -> Any:
+        # Pool blocks are numbered for good, so a number never means another buffer.
+        key = (kinds, size, *[buffer.number for buffer in buffers])
+        found = self._groups.get(key)
+        if found is None:
+            resources = [{"buffer": buffer.handle} for buffer in buffers]
+            resources.append({"buffer": self._page, "offset": 0, "size": size})
+            entries = [{"binding": i, "resource": r} for i, r in enumerate(resources)]
+            found = self._gpu.create_bind_group(layout=self._layout(kinds), entries=entries)
+            if len(self._groups) >= _KEPT:
+                self.forget()
+            self._groups[key] = found
+        return found
