@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run(*command: str | Path, path: Path | None = None) -> str:
+def run(*command: str | Path, path: Path | None = None, timeout: int = 120) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GROUNDUP_")}
     if path is not None:
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -24,7 +26,7 @@ def run(*command: str | Path, path: Path | None = None) -> str:
         [sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
         env=environment,
     )
@@ -63,27 +65,32 @@ def test_they_stay_short(name: str, lines: int) -> None:
 
 
 def test_every_example_is_listed_and_tested() -> None:
-    names = sorted(path.name for path in EXAMPLES.iterdir() if path.name[0].isdigit())
-    assert names == ["01_tensors.py", "02_mlp.py", "03_gpt.py", "04_custom_op"]
+    names = sorted(path.name for path in EXAMPLES.iterdir() if path.name != "README.md")
+    assert names == ["01_tensors.py", "02_mlp.py", "03_gpt.py", "04_custom_op", "numba_backend"]
     listed = (EXAMPLES / "README.md").read_text()
     assert all(f"`{name}" in listed for name in names)
 
 
-@pytest.fixture
-def softcap(tmp_path: Path) -> Path:
-    """The custom op's package as an installer would leave it: its modules and its entry point."""
-    shutil.copytree(
-        EXAMPLES / "04_custom_op" / "src" / "groundup_softcap", tmp_path / "groundup_softcap"
-    )
-    record = tmp_path / "groundup_softcap-0.1.0.dist-info"
+def installed(example: str, folder: Path) -> Path:
+    """An example's package as an installer would leave it: its modules and its entry point."""
+    project = tomllib.loads((EXAMPLES / example / "pyproject.toml").read_text())["project"]
+    module = project["name"].replace("-", "_")
+    source = EXAMPLES / example / "src" / module
+    shutil.copytree(source, folder / module, ignore=shutil.ignore_patterns("__pycache__"))
+    record = folder / f"{module}-{project['version']}.dist-info"
     record.mkdir()
     (record / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: groundup-softcap\nVersion: 0.1.0\n"
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     )
-    (record / "entry_points.txt").write_text("[groundup]\nsoftcap = groundup_softcap.plugin\n")
-    declared = (EXAMPLES / "04_custom_op" / "pyproject.toml").read_text()
-    assert '[project.entry-points.groundup]\nsoftcap = "groundup_softcap.plugin"\n' in declared
-    return tmp_path
+    entries = project["entry-points"]["groundup"].items()
+    lines = ["[groundup]", *[f"{name} = {value}" for name, value in entries]]
+    (record / "entry_points.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def softcap(tmp_path: Path) -> Path:
+    return installed("04_custom_op", tmp_path)
 
 
 def test_custom_op_in_the_matrix(softcap: Path) -> None:
@@ -98,3 +105,41 @@ def test_the_custom_ops_own_tests(softcap: Path) -> None:
     tests = EXAMPLES / "04_custom_op" / "tests"
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", tests, "--import-mode=importlib"]
     assert "passed" in run("-m", "pytest", *options, tests, path=softcap)
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Path:
+    """The Numba backend's package. The environment need not have Numba; CI may install it."""
+    pytest.importorskip(
+        "numba", reason="the example's backend compiles with Numba: pip install numba"
+    )
+    return installed("numba_backend", tmp_path)
+
+
+def test_the_numba_backend_in_the_matrix(compiled: Path) -> None:
+    printed = run("-m", "groundup", "ops", "--matrix", path=compiled).splitlines()
+    column = printed[0].split().index("numba")
+    statuses = {line.split()[0]: line.split()[column] for line in printed[1:]}
+    assert set(statuses.values()) == {"native", "composed"}
+    fused = ("gelu", "softmax", "layer_norm", "cross_entropy", "adamw")
+    assert {statuses[name] for name in fused} == {"native"}
+
+
+@pytest.mark.slow
+def test_the_numba_backends_own_tests(compiled: Path) -> None:
+    """With a cold cache they compile every kernel in every dtype."""
+    tests = EXAMPLES / "numba_backend" / "tests"
+    options = ["-q", "-p", "no:cacheprovider", "--rootdir", tests, "--import-mode=importlib"]
+    assert "passed" in run("-m", "pytest", *options, tests, path=compiled, timeout=600)
+
+
+@pytest.mark.slow
+def test_the_numba_backends_measurements(compiled: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    printed = run(
+        EXAMPLES / "numba_backend" / "measure.py", "--rounds", "2", "--json", figures,
+        path=compiled, timeout=600,
+    )  # fmt: skip
+    names = json.loads(figures.read_text()).keys()
+    table = (EXAMPLES / "numba_backend" / "README.md").read_text()
+    assert all(f"| {name} |" in printed and f"| {name} |" in table for name in names)

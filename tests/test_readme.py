@@ -41,6 +41,7 @@ ELSEWHERE = {
     "uv run python examples/": "test_examples.py",
     "python docs/generate.py": "test_docs.py compares its output",
     "python examples/": "test_examples.py",
+    "python -m pytest groundup-mygpu": "test_new_backend_installs.py",
 }
 
 

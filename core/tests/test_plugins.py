@@ -285,18 +285,18 @@ def test_a_backend_with_odd_attributes(site: Site, line: str, said: str) -> None
     ("version", "reason", "fix"),
     [
         (
-            "(1, 1)",
-            "it needs backend API 1.1, this groundup has 1.0",
+            "(1, 2)",
+            "it needs backend API 1.2, this groundup has 1.1",
             "pip install --upgrade groundup",
         ),
         (
             "(2, 0)",
-            "it needs backend API 2.0, this groundup has 1.0",
+            "it needs backend API 2.0, this groundup has 1.1",
             "pip install --upgrade groundup",
         ),
         (
             "(0, 9)",
-            "it needs backend API 0.9, this groundup has 1.0",
+            "it needs backend API 0.9, this groundup has 1.1",
             "pip install --upgrade bad-gpu",
         ),
         (

@@ -73,7 +73,10 @@ from groundup.dtypes import (
 )
 from groundup.errors import GroundupError as GroundupError
 from groundup.gradcheck import gradcheck as gradcheck
+from groundup.profiler.counting import counting as counting
+from groundup.profiler.profile import profile as profile
 from groundup.random import *
+from groundup.spans import span as span
 from groundup.tensor import Tensor as Tensor
 
 if TYPE_CHECKING:
@@ -81,15 +84,18 @@ if TYPE_CHECKING:
     from groundup import models as models
     from groundup import nn as nn
     from groundup import optim as optim
+    from groundup.program.compile import compile as compile
 
-_LAZY = ("data", "generate", "models", "nn", "optim", "train")
+_LAZY = ("data", "generate", "models", "nn", "optim", "program", "train")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "compile":  # it stands above this module
+        return importlib.import_module("groundup.program.compile").compile
     if name in _LAZY:
         return importlib.import_module(f"groundup.{name}")
     raise AttributeError(f"module 'groundup' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "compile"})

@@ -15,9 +15,10 @@ import numpy as np
 
 from groundup import dispatch
 from groundup.errors import AutogradError, NonFiniteError, ShapeError
-from groundup.graph import Hook, Intercept, Leaf, Node, Setting, next_sequence
+from groundup.graph import Hook, Intercept, Leaf, Node, Setting, mode, next_sequence
 from groundup.layout import Spec
 from groundup.ops.op import Op, has
+from groundup.spans import current, span
 
 if TYPE_CHECKING:
     from groundup.backends.api import Device, View
@@ -40,6 +41,7 @@ class enable_grad(Setting):  # noqa: N801
         super().__init__(grad=True)
 
 
+@span("backward")
 def backward(
     outputs: Sequence[Tensor],
     grads: Sequence[Tensor | None] | None = None,
@@ -56,9 +58,12 @@ def backward(
     found = push_gradients(roots, None, 1, retain_graph or create_graph, create_graph)
     for (leaf, _), total in _finished(found, roots, create_graph).items():
         assert isinstance(leaf, Leaf)
+        if mode.trace is not None:
+            mode.trace.touch(leaf, None)
         leaf.grad = total if leaf.grad is None else leaf.grad + total
 
 
+@span("backward")
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Sequence[Tensor],
@@ -159,6 +164,7 @@ def push_gradients(
         previous = slots[index]
         slots[index] = value if previous is None else previous + value
 
+    recorder = current.recorder
     with Setting(grad=create):
         for edge, given in roots:
             push(edge, given)
@@ -170,6 +176,8 @@ def push_gradients(
                     found[node, index] = value
             if targets is not None and node.sequence <= floor:
                 continue  # nothing older is a target
+            if recorder is not None:
+                recorder.at(node)
             for into, value in zip(node.edges, _vjp(node, grads, create), strict=False):
                 if into is not None and value is not None:
                     push(into, value)

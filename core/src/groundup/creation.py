@@ -11,6 +11,7 @@ from groundup import dispatch, dtypes
 from groundup.backends.devices import DeviceLike, device_for
 from groundup.dtypes import DType, DTypeLike, as_dtype
 from groundup.errors import DTypeError, ShapeError, UnsupportedDtype
+from groundup.graph import mode
 from groundup.layout import Layout, Spec
 from groundup.ops.creation import Arange, Full
 from groundup.shapes import as_shape
@@ -42,12 +43,26 @@ def tensor(
         moved = data.detach().clone().to(place)
         result = moved if dtype is None else moved.astype(dtype)
     else:
-        result = from_numpy(_host(data, dtype), place)
+        make = from_numpy if isinstance(data, np.ndarray) else literal
+        result = make(_host(data, dtype), place)
     return result.requires_grad_() if requires_grad else result
 
 
 def from_numpy(array: _HostArray, device: DeviceLike | None = None) -> Tensor:
-    """A tensor with a copy of `array`, in its dtype."""
+    """A tensor with a copy of `array`, in its dtype.
+
+    Raises TraceError in a compiled function, which would see this array for ever.
+    """
+    if mode.trace is not None:
+        mode.trace.refuse(
+            f"a NumPy array {array.dtype}{list(array.shape)} becomes a tensor",
+            "make the tensor before the call and pass it, or every run would see this array",
+        )
+    return literal(array, device)
+
+
+def literal(array: _HostArray, device: DeviceLike | None = None) -> Tensor:
+    """As `from_numpy`, for arrays that were written down: a compiled function may keep those."""
     place = device_for(device)
     spec = Spec(array.shape, as_dtype(array.dtype))
     if spec.dtype not in place.info.dtypes:
@@ -57,12 +72,17 @@ def from_numpy(array: _HostArray, device: DeviceLike | None = None) -> Tensor:
         )
     view = place.empty(Layout.contiguous(spec))
     place.write(view, array)
-    return Tensor(view, place, None, 0)
+    made = Tensor(view, place, None, 0)
+    if mode.trace is not None:
+        mode.trace.keep(made)
+    return made
 
 
 def from_dlpack(array: Any, device: DeviceLike | None = None) -> Tensor:
     """A tensor on the memory of another library's array where the device can, else with a copy."""
     place = device_for(device)
+    if mode.trace is not None:
+        mode.trace.refuse("an array of another library becomes a tensor", "do it before the call")
     view = place.adopt(array)
     if view is None:
         return from_numpy(np.array(np.from_dlpack(array)), place)
@@ -139,6 +159,8 @@ def empty(
     *shape: int | Sequence[int], dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None
 ) -> Tensor:
     """Uninitialised memory: the values are whatever was there."""
+    if mode.trace is not None:
+        return zeros(*shape, dtype=dtype, device=device)
     place = device_for(device)
     spec = Spec(as_shape(shape, "empty"), as_dtype(dtype))
     return Tensor(place.empty(Layout.contiguous(spec)), place, None, 0)

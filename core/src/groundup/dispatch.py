@@ -23,6 +23,7 @@ from groundup.ops.movement import Assign, Contiguous, Expand
 from groundup.ops.op import Op, has
 from groundup.ops.rounding import Cast
 from groundup.shapes import Shape
+from groundup.spans import current, span
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
@@ -53,7 +54,7 @@ def run(op: Op, inputs: tuple[Tensor, ...], device: Device | None = None) -> Any
     key: list[Any] = [op]
     for t in inputs:
         if t._device is not device:
-            raise _mismatch(op, inputs)
+            raise mismatch(op, inputs)
         if t._node is not None:
             recorded = True
         view = t._view
@@ -62,7 +63,7 @@ def run(op: Op, inputs: tuple[Tensor, ...], device: Device | None = None) -> Any
     signature = tuple(key)
     plan = device.plans.get(signature)
     if plan is None:
-        plan = _plan(op, signature, device)
+        plan = make_plan(op, signature, device)
     kind = type(plan)
     if kind is RunKernel:
         outs = _launch(plan, views, device)
@@ -71,9 +72,9 @@ def run(op: Op, inputs: tuple[Tensor, ...], device: Device | None = None) -> Any
     elif kind is Adjust:
         return run(op, _adjusted(plan, inputs))
     else:
-        return _compose(op, inputs, device, recorded and mode.grad)
+        return compose(op, inputs, device, recorded and mode.grad)
     if recorded and mode.grad and op.differentiable:
-        return _record(op, inputs, outs, device)
+        return record(op, inputs, outs, device)
     if len(outs) == 1:
         return make(outs[0], device, None, 0)
     return tuple([make(view, device, None, 0) for view in outs])
@@ -85,17 +86,32 @@ def update(op: Op, inputs: tuple[Tensor, ...]) -> None:
     Not recorded by autograd: for optimizers, caches and random states. Every touched storage's
     version grows.
     """
+    if mode.trace is not None:
+        mode.trace.update(op, inputs)
+        return
+    recorder = current.recorder
+    if recorder is None:
+        _update(op, inputs)
+        return
+    recorder.begin_update(op, inputs)
+    try:
+        _update(op, inputs)
+    finally:
+        recorder.end()
+
+
+def _update(op: Op, inputs: tuple[Tensor, ...]) -> None:
     device = inputs[0]._device
     views = [t._view for t in inputs]
     signature = (op, *[view.layout for view in views])
     plan = device.plans.get(signature)
     if plan is None:
-        plan = _plan(op, signature, device)
+        plan = make_plan(op, signature, device)
     if type(plan) is RunKernel and all(
         plan.kernel.in_place.get(o) == i for o, i in op.aliases.items()
     ):
         if any(t._device is not device for t in inputs):
-            raise _mismatch(op, inputs)
+            raise mismatch(op, inputs)
         targets = op.aliases
         outs = tuple(
             views[targets[o]] if o in targets else device.empty(layout)
@@ -108,8 +124,13 @@ def update(op: Op, inputs: tuple[Tensor, ...]) -> None:
         with Setting(grad=False):
             results = run(op, inputs)
             results = results if isinstance(results, tuple) else (results,)
-            for output, index in op.aliases.items():
-                update(Assign(), (inputs[index], results[output]))
+            pairs = [(inputs[i], results[o]) for o, i in op.aliases.items()]
+            for pair in pairs:  # planned before the first is written: an error changes nothing
+                key = (Assign(), *[t._view.layout for t in pair])
+                if key not in device.plans:
+                    make_plan(Assign(), key, device)
+            for pair in pairs:
+                update(Assign(), pair)
     for index in op.aliases.values():
         view = views[index]
         (view.root or view).version += 1
@@ -145,6 +166,16 @@ def dispatch(op: Op, inputs: tuple[Any, ...]) -> Any:
     return apply(op, inputs)
 
 
+class Number(View):
+    """The memory of one Python number, which never changes; tracing knows it by this."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, view: View, number: bool | int | float) -> None:
+        super().__init__(view.buffer, view.offset, view.layout, view.native)
+        self.number = number
+
+
 def constant(value: bool | int | float, dtype: DType, shape: Shape, device: Device) -> Tensor:
     """A cached tensor that holds one value, expanded to `shape` without memory."""
     bits = struct.pack("<d", value) if isinstance(value, float) else value
@@ -154,7 +185,10 @@ def constant(value: bool | int | float, dtype: DType, shape: Shape, device: Devi
         if len(device.constants) > _CACHE_LIMIT:
             device.constants.clear()
         view = device.empty(Layout.contiguous(Spec((), dtype)))
-        device.write(view, _host(value, dtype))
+        host = _host(value, dtype)
+        device.write(view, host)
+        # As the dtype holds it: whoever fills memory with it must not round another way.
+        view = Number(view, float(host) if dtype.is_floating else host.item())
         layout = Layout(shape, (0,) * len(shape), dtype)
         found = make(derive(view, layout, 0, device), device, None, 0)
         device.constants[key] = found
@@ -170,14 +204,15 @@ def _host(value: bool | int | float, dtype: DType) -> np.ndarray[Any, np.dtype[A
 
 
 def _launch(plan: RunKernel, views: list[View], device: Device) -> tuple[View, ...]:
-    if len(plan.outputs) == 1:
-        outs: tuple[View, ...] = (device.empty(plan.outputs[0]),)
+    if plan.output is not None:
+        outs: tuple[View, ...] = (device.empty(plan.output),)
     else:
         outs = tuple([device.empty(layout) for layout in plan.outputs])
-    if plan.copies or plan.kernel.workspace:
-        _run_kernel(plan, views, outs, device)
-    else:
+    if plan.direct and device.timer is None:
+        device.launches += 1
         plan.kernel.launch(views, outs)
+    else:
+        _run_kernel(plan, views, outs, device)
     return outs
 
 
@@ -191,7 +226,11 @@ def _run_kernel(
     if plan.kernel.workspace:
         layout = Layout.contiguous(Spec((plan.kernel.workspace,), dtypes.uint8))
         scratch = device.empty(layout)
-    plan.kernel.launch(views, outs, scratch)
+    device.launches += 1
+    if device.timer is None:
+        plan.kernel.launch(views, outs, scratch)
+    else:
+        device.timer(plan.kernel.bind(views, outs, scratch))
 
 
 def make_contiguous(view: View, device: Device) -> View:
@@ -200,15 +239,18 @@ def make_contiguous(view: View, device: Device) -> View:
     return copied._view
 
 
-def _plan(op: Op, signature: tuple[Any, ...], device: Device) -> Any:
-    plan = lower(op, signature[1:], device)
+def make_plan(op: Op, signature: tuple[Any, ...], device: Device) -> Any:
+    """What `lower` says of the signature (op, layout, layout, ...), kept for the next time."""
+    with span(op.name, "plan"):
+        plan = lower(op, signature[1:], device)
     if len(device.plans) > _CACHE_LIMIT:
         device.plans.clear()
     device.plans[signature] = plan
     return plan
 
 
-def _record(op: Op, inputs: tuple[Tensor, ...], outs: tuple[View, ...], device: Device) -> Any:
+def record(op: Op, inputs: tuple[Tensor, ...], outs: tuple[View, ...], device: Device) -> Any:
+    """The outputs as tensors that know the op and its inputs, for backward."""
     if len(outs) == 1 and not outs[0].layout.dtype.is_floating:  # a float cast to an integer
         return make(outs[0], device, None, 0)
     node = Node(op, inputs, outs, make)
@@ -220,7 +262,7 @@ def _record(op: Op, inputs: tuple[Tensor, ...], outs: tuple[View, ...], device: 
     )
 
 
-def _compose(op: Op, inputs: tuple[Tensor, ...], device: Device, recorded: bool) -> Any:
+def compose(op: Op, inputs: tuple[Tensor, ...], device: Device, recorded: bool) -> Any:
     """Run the composition. An op with a gradient of its own is one node, others are their parts."""
     arguments: Any = inputs if inputs else ()
     extra = {} if inputs else {"device": device}
@@ -229,7 +271,7 @@ def _compose(op: Op, inputs: tuple[Tensor, ...], device: Device, recorded: bool)
     with Setting(grad=False):
         results = op.compose(*arguments, **extra)
     outs = results if isinstance(results, tuple) else (results,)
-    return _record(op, inputs, tuple(t._view for t in outs), device)
+    return record(op, inputs, tuple(t._view for t in outs), device)
 
 
 def _adjusted(plan: Adjust, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -281,11 +323,15 @@ def weak_dtype(value: bool | int | float, dtype: DType, op: str) -> DType:
     return dtype
 
 
-def _mismatch(op: Op, inputs: Sequence[Tensor]) -> GroundupError:
+def mismatch(op: Op, inputs: Sequence[Tensor]) -> GroundupError:
+    """The error for tensors that live on different devices."""
     names = ", ".join(f"{t._view.layout.spec} on {t._device.info.name}" for t in inputs)
     return DeviceMismatch(
         f"{op.name}: tensors live on different devices: {names}", hint="use x.to(device)"
     )
 
 
-__all__ = ["Compose", "apply", "constant", "derive", "dispatch", "make", "run", "update"]
+__all__ = [
+    "Compose", "apply", "compose", "constant", "derive", "dispatch", "make", "make_plan",
+    "mismatch", "record", "run", "update",
+]  # fmt: skip

@@ -125,5 +125,9 @@ class TraceError(GroundupError, RuntimeError):
     """Something that a traced program cannot contain."""
 
 
+class ProgramError(GroundupError, RuntimeError):
+    """A program that is not in order: a pass broke it, or its file is damaged."""
+
+
 class RandomStateError(GroundupError, ValueError):
     """A generator state that does not fit."""

@@ -7,11 +7,12 @@ outputs, so a graph holds no cycle and dies with the last tensor that needs it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 from groundup.errors import AutogradError, ConfigError
 from groundup.layout import Spec
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Hook: TypeAlias = Callable[["Tensor"], "Tensor | None"]
 Interceptor: TypeAlias = Callable[["Op", tuple["Tensor", ...], "Device | None"], Any]
 _sequence = itertools.count(1)
+_changes = itertools.count(1)
 
 
 def next_sequence() -> int:
@@ -31,16 +33,76 @@ def next_sequence() -> int:
     return next(_sequence)
 
 
+class Trace(Protocol):
+    """A function being traced into a program, as seen from below: what must be told to it.
+
+    Ops reach it by the interceptor. The rest of what a function does passes by there: it is told
+    here, so that it is recorded, undone, or refused with the user's line.
+    """
+
+    def update(self, op: Op, inputs: tuple[Tensor, ...]) -> None:
+        """Instead of `dispatch.update`."""
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether the tensor was made by the trace and has no memory."""
+
+    def uses(self, device: Device) -> bool:
+        """Whether the device is the one of the traced program."""
+
+    def keep(self, tensor: Tensor) -> None:
+        """A tensor with memory was made of Python data: a constant of the program."""
+
+    def touch(self, leaf: Leaf, owner: Tensor | None) -> None:
+        """The gradient of a leaf (of the tensor `owner`, if known) is about to be used."""
+
+    def watch(self, name: str, read: Callable[[], object], *keep: object) -> None:
+        """The program depends on what `read` gives: it is traced anew when that changes.
+
+        `keep` are objects that must live on, since `read` goes by their identity.
+        """
+
+    def enter(self, module: object) -> Callable[[], None]:
+        """A module is called; the result is called when it returns."""
+
+    def undo(self, action: Callable[[], None]) -> None:
+        """How to take back a change of Python state, if the trace fails."""
+
+    def refuse(self, what: str, hint: str) -> NoReturn:
+        """Raises TraceError that names the user's line."""
+
+
 class Mode(threading.local):
     """What the current thread does with ops. One attribute, `interceptor`, serves all that look
-    on.
+    on; `trace` is told what ops do not show.
     """
 
     interceptor: Interceptor | None = None
     grad: bool = True
+    trace: Trace | None = None
 
 
 mode = Mode()
+
+
+class Changes:
+    """Whether Python state that programs depend on (modules, settings, leaves) may have changed.
+
+    `count` grows with every change, so a program looks closer only when it differs.
+    """
+
+    count: int = 0
+
+    def note(self) -> None:
+        """Something changed."""
+        self.count = next(_changes)
+
+
+changes = Changes()
+
+
+def outside_trace() -> Setting:
+    """A context in which ops run at once: for state that begins to exist while tracing."""
+    return Setting(interceptor=None, trace=None)
 
 
 class Leaf:
@@ -181,6 +243,8 @@ class Intercept:
     before. An instance serves one `with` at a time: ConfigError where it is entered twice.
     """
 
+    watches_only = False  # whether it lets all ops run as they are
+
     def __init__(self, handle: Interceptor) -> None:
         self._handle = handle
         self._outer: Interceptor | None = None
@@ -204,3 +268,35 @@ class Intercept:
             return self._handle(op, inputs, device)
         finally:
             mode.interceptor = self._run
+
+
+def observers() -> list[Intercept]:
+    """The active interceptors, the innermost first. Raises ConfigError for one of another make."""
+    found = []
+    current = mode.interceptor
+    while current is not None:
+        observer = getattr(current, "__self__", None)
+        if not isinstance(observer, Intercept):
+            raise ConfigError(f"an interceptor must be an Intercept, not {current!r}")
+        found.append(observer)
+        current = observer._outer
+    return found
+
+
+@contextlib.contextmanager
+def beneath(handle: Interceptor) -> Iterator[None]:
+    """While inside, ops that have passed all active interceptors go to `handle` instead of running.
+
+    `handle` stays active while it runs: the ops of a composition come to it too.
+    """
+    active = observers()
+    if not active:
+        with Setting(interceptor=handle):
+            yield
+        return
+    outermost = active[-1]
+    outermost._outer = handle
+    try:
+        yield
+    finally:
+        outermost._outer = None

@@ -72,9 +72,10 @@ def _item(item: Any, x: Tensor) -> Item:
             raise IndexingError(f"index: arrays must hold integers, got {array.dtype}")
         if array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
             raise IndexingError("index: an array holds numbers that do not fit int32")
-        from groundup.creation import tensor
+        from groundup import creation
 
-        return tensor(array.astype(np.int32), device=x.device)
+        make = creation.literal if isinstance(item, list) else creation.from_numpy
+        return make(array.astype(np.int32), x.device)
     if type(item) is type(x):
         if item.dtype is bool_:
             raise _mask_error(f"a boolean mask {item.shape}")

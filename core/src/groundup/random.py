@@ -20,7 +20,7 @@ from groundup.backends.api import Device
 from groundup.backends.devices import DeviceLike, device_for
 from groundup.dtypes import DTypeLike, as_dtype
 from groundup.errors import ConfigError, DeviceMismatch, DTypeError, RandomStateError
-from groundup.graph import Setting
+from groundup.graph import Setting, mode, outside_trace
 from groundup.ops.random_ops import AdvanceState, threshold, upper
 from groundup.shapes import as_shape
 from groundup.tensor import Tensor
@@ -45,6 +45,8 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0, device: DeviceLike = None) -> None:
+        if mode.trace is not None:
+            mode.trace.refuse("a Generator is made", "make it before the call")
         self.device = device_for(device)
         self.seed = seed
         self.state = creation.from_numpy(_state(seed, 0), self.device)
@@ -53,7 +55,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start over from `seed`; returns itself. Raises ConfigError unless it fits 64 bits."""
-        self.set_state(_state(seed, 0))
+        self._write(_state(seed, 0))
         self.seed = seed
         return self
 
@@ -78,8 +80,13 @@ class Generator:
             raise RandomStateError(
                 f"set_state: a state is int32[4], got {host.dtype}{list(host.shape)}"
             )
+        if mode.trace is not None:
+            mode.trace.refuse("a random state is set", "do it before the call, or use manual_seed")
+        self._write(host)
+
+    def _write(self, state: HostState) -> None:
         with _lock, Setting(grad=False):
-            self.state.assign_(creation.from_numpy(host, self.device))
+            self.state.assign_(creation.literal(state, self.device))
 
     def __repr__(self) -> str:
         return f"Generator(seed={self.seed}, device={self.device.info.name!r})"
@@ -97,7 +104,8 @@ def default_generator(device: DeviceLike = None) -> Generator:
     place = device_for(device)
     with _lock:
         if place not in _defaults:
-            _defaults[place] = Generator(_seed, place)
+            with outside_trace():
+                _defaults[place] = Generator(_seed, place)
         return _defaults[place]
 
 
@@ -127,7 +135,12 @@ def set_state(state: HostState, device: DeviceLike = None) -> None:
 def snapshot() -> Snapshot:
     """Where every generator stands now, without waiting for any device; see `restored`."""
     with _lock, Setting(grad=False):
-        return {generator: generator.state.clone() for generator in _all}
+        return {generator: generator.state.clone() for generator in _all if _here(generator)}
+
+
+def _here(generator: Generator) -> bool:
+    """Whether a trace, if there is one, can record what the generator does."""
+    return mode.trace is None or mode.trace.uses(generator.device)
 
 
 @contextlib.contextmanager
@@ -142,7 +155,7 @@ def restored(states: Snapshot) -> Iterator[None]:
             if generator in states:
                 generator.state.assign_(states[generator])
             else:
-                generator.set_state(_state(generator.seed, 0))
+                generator._write(_state(generator.seed, 0))
     try:
         yield
     finally:

@@ -15,8 +15,8 @@ from groundup import autograd, dispatch, indexing, ops
 from groundup.backends.api import Device, View
 from groundup.backends.devices import DeviceLike, device_for
 from groundup.dtypes import DType, DTypeLike, as_dtype
-from groundup.errors import AutogradError, DTypeError, GroundupError, ShapeError
-from groundup.graph import Hook, Leaf, Node, Setting, mode
+from groundup.errors import AutogradError, DTypeError, GroundupError, ShapeError, TraceError
+from groundup.graph import Hook, Leaf, Node, Setting, changes, mode
 from groundup.layout import Layout, Spec
 from groundup.ops.movement import Assign
 from groundup.shapes import Shape
@@ -95,7 +95,11 @@ class Tensor(TensorMethods):
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` left on a leaf."""
-        return self._node.grad if isinstance(self._node, Leaf) else None
+        if not isinstance(self._node, Leaf):
+            return None
+        if mode.trace is not None:
+            mode.trace.touch(self._node, self)
+        return self._node.grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -103,6 +107,8 @@ class Tensor(TensorMethods):
             raise AutogradError("grad: only a leaf that requires a gradient has one")
         if value is not None and value.shape != self.shape:
             raise ShapeError(f"grad: tensor is {self.spec}, gradient is {value.spec}")
+        if mode.trace is not None:
+            mode.trace.touch(self._node, self)
         self._node.grad = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -111,12 +117,12 @@ class Tensor(TensorMethods):
             raise AutogradError(
                 "requires_grad_: this tensor is computed, not a leaf", hint="use detach() first"
             )
-        if not requires_grad:
-            self._node = None
-        elif self._node is None:
-            if not self.dtype.is_floating:
-                raise AutogradError(f"requires_grad_: only floats have gradients, not {self.spec}")
-            self._node = Leaf()
+        if requires_grad == self.requires_grad:
+            return self
+        if requires_grad and not self.dtype.is_floating:
+            raise AutogradError(f"requires_grad_: only floats have gradients, not {self.spec}")
+        self._refuse_change("requires_grad_: this would change a tensor from outside")
+        self._node = Leaf() if requires_grad else None
         return self
 
     def detach(self) -> Tensor:
@@ -128,6 +134,7 @@ class Tensor(TensorMethods):
         it.
         """
         if isinstance(self._node, Leaf):
+            self._refuse_change("register_hook: a replay would not add the hook again")
             self._node.hooks.append(hook)
         elif self._node is not None:
             hooks = self._node.hooks = self._node.hooks or {}
@@ -144,6 +151,12 @@ class Tensor(TensorMethods):
     ) -> None:
         """Add this tensor's gradients to `.grad` of the leaves it depends on."""
         autograd.backward([self], [gradient], retain_graph=retain_graph, create_graph=create_graph)
+
+    def _refuse_change(self, what: str) -> None:
+        """Raises TraceError where a trace would change this tensor, which it did not make."""
+        if mode.trace is not None and not mode.trace.owns(self):
+            mode.trace.refuse(what, "do it before the compiled function is called")
+        changes.note()
 
     # ---- state ----
 
@@ -205,6 +218,8 @@ class Tensor(TensorMethods):
             raise AutogradError(
                 "to: moving a computed tensor is not recorded", hint="detach() it first"
             )
+        if mode.trace is not None:
+            mode.trace.refuse("a tensor is moved to another device", "move it before the call")
         view = device.empty(Layout.contiguous(self.spec))
         source = self._view
         if not device.copy(self._device, source, view):
@@ -216,6 +231,16 @@ class Tensor(TensorMethods):
         if self._node is not None and mode.grad:
             raise AutogradError(
                 "numpy: the tensor requires a gradient", hint="use x.detach().numpy()"
+            )
+        return self._host()
+
+    def _host(self) -> HostArray:
+        """The values on the host: everything that reads a tensor comes by here."""
+        if mode.trace is not None:
+            mode.trace.refuse(
+                f"the values of a {self.spec} are read",
+                "return the tensor and read it after the call; for a choice by value use "
+                "groundup.where",
             )
         return self._device.read(self._view)
 
@@ -234,6 +259,8 @@ class Tensor(TensorMethods):
         return self._exportable().__dlpack_device__()  # type: ignore[no-any-return]
 
     def _exportable(self) -> Any:
+        if mode.trace is not None:
+            self._host()
         native = self._view.native
         if not hasattr(native, "__dlpack__"):
             raise BufferError(f"{self._device.info.name} does not export DLPack; use x.numpy()")
@@ -243,11 +270,11 @@ class Tensor(TensorMethods):
         """The one value as a Python number. Raises ShapeError for more than one."""
         if self.size != 1:
             raise ShapeError(f"item: a {self.spec} has {self.size} values, not one")
-        return self._device.read(self._view).item()
+        return self._host().item()
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
-        return self._device.read(self._view).tolist()
+        return self._host().tolist()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if isinstance(self._node, Node):
@@ -295,7 +322,9 @@ class Tensor(TensorMethods):
         if self.requires_grad:
             extra += ", requires_grad=True"
         try:
-            array = self._device.read(self._view)
+            array = self._host()
+        except TraceError:
+            raise  # printing while tracing would print once, and nothing in the runs after
         except GroundupError as error:
             return f"tensor(<{type(error).__name__}>, shape={self.shape}{extra})"
         if self.dtype.name == "bfloat16":

@@ -92,6 +92,26 @@ def test_a_bound_launch_can_be_called_again() -> None:
     assert all(0 < seconds < 1 for seconds in device.timed([launch] * 3))
 
 
+def test_a_profile_has_the_device_s_own_times() -> None:
+    x = g.ones(512, 512, device=DEVICE)
+    x @ x  # so that nothing is compiled below
+    with g.profile() as p:
+        y = x @ x + x
+    times = {event.name: event.device_seconds for event in p.events if event.kind == "op"}
+    assert all(times[name] is not None and 0 < times[name] < 1 for name in ("matmul", "add"))
+    assert p.counts.waits == 0
+    assert y.sum().item() == 512 * 512 * 513
+
+
+def test_waits_and_compilations_are_counted() -> None:
+    x = g.ones(3, device=DEVICE)
+    with g.counting(DEVICE) as first:
+        (x * 2.0).tanh().expm1().tolist()
+    with g.counting(DEVICE) as second:
+        (x * 2.0).tanh().expm1().tolist()
+    assert (second.compiled, second.launches, second.waits) == (0, first.launches, 1)
+
+
 def test_threads_share_a_device() -> None:
     x = g.ones(64, device=DEVICE)
     sums: list[float] = []

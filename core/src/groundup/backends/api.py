@@ -7,9 +7,11 @@ have defaults. Changing this file without a new `API_VERSION` fails a test.
 
 from __future__ import annotations
 
+import functools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias
 
 import attrs
@@ -18,11 +20,12 @@ import numpy as np
 from groundup.backends.pool import Pool
 from groundup.dtypes import DType
 from groundup.layout import Layout
+from groundup.spans import current, span
 
 if TYPE_CHECKING:
     from groundup.ops.op import Op
 
-API_VERSION: Final = (1, 0)
+API_VERSION: Final = (1, 1)
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -116,7 +119,7 @@ class DeviceInfo:
     dtypes: Mapping[DType, frozenset[str]]  # subset of {"store", "compute", "matmul"}
     memory: int | None = None
     profile: str = "ieee"  # numerics: "ieee" or "wgsl"
-    features: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()  # "timer": `timed` reads a clock of the device's own
     alignment: int = 64
     max_buffer: int | None = None
     max_binding: int | None = None
@@ -141,6 +144,17 @@ class Device(ABC):
         self.constants: dict[Any, Any] = {}  # the core's cache of Python scalars as tensors
         self.overrides: Mapping[str, KernelFactory] = {}  # kernels that other packages add
         self.pool = Pool(self.allocate)
+        # Counted for ever, see `groundup.counting`: kernels started, kernels compiled, and how
+        # often the host waited.
+        self.launches = self.compiled = self.waits = 0
+        self.timer: Callable[[Launch], None] | None = None  # runs launches instead, for profiles
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Waits are counted here, at the contract's boundary, so that no backend can forget to."""
+        super().__init_subclass__(**options)
+        for name in ("read", "synchronize"):
+            if name in vars(cls):
+                setattr(cls, name, _counted(vars(cls)[name]))
 
     @abstractmethod
     def allocate(self, nbytes: int) -> Any:
@@ -204,6 +218,13 @@ class Device(ABC):
             seconds.append(time.perf_counter() - start)
         return seconds
 
+    @contextmanager
+    def compiling(self, name: str) -> Iterator[None]:
+        """For a backend to put around the compiling of one kernel: it is counted and profiled."""
+        self.compiled += 1
+        with span(name, "compile"):
+            yield
+
     def adopt(self, array: object) -> View | None:
         """A view on the memory of another library's array (DLPack), or None to copy it."""
         return None
@@ -215,6 +236,24 @@ class Device(ABC):
     def compile(self, program: object) -> Executable | None:
         """Take a whole program, or None to let the core run it op by op."""
         return None
+
+
+def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
+    """`Device.read` or `synchronize`, counted as one wait, whatever it calls inside."""
+
+    @functools.wraps(method)
+    def waits(self: Device, *arguments: Any) -> Any:
+        if current.waiting:
+            return method(self, *arguments)
+        self.waits += 1
+        current.waiting = True
+        try:
+            with span(method.__name__, "wait"):
+                return method(self, *arguments)
+        finally:
+            current.waiting = False
+
+    return waits
 
 
 @attrs.frozen

@@ -53,6 +53,10 @@ class _Devices:
                 self._opened[name, index] = _open_backend(name, index)
             return self._opened[name, index]
 
+    def opened(self) -> list[Device]:
+        with self._lock:
+            return list(self._opened.values())
+
     def reopen(self, spec: str) -> Device:
         name, index = parse_device(spec)
         with self._lock:
@@ -93,6 +97,11 @@ def device_for(spec: DeviceLike = None) -> Device:
     way out, for a backend or an index that is not there or does not work.
     """
     return _devices.get(spec)
+
+
+def opened_devices() -> list[Device]:
+    """All devices that are open, in the order in which they were opened."""
+    return _devices.opened()
 
 
 def default_device() -> Device:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
-Stage = Literal["select", "import", "register", "hooks", "call", "backend", "kernels"]
+Stage = Literal["select", "import", "register", "hooks", "call", "backend", "kernels", "passes"]
 
 # The project's own plugins: named in hints, and preferred where a stranger claims their names.
 FIRST_PARTY: Final = {

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from groundup.errors import OutOfMemory
+from groundup.spans import span
 
 _GRAIN = 256  # bytes; small requests share size classes
 
@@ -33,8 +34,9 @@ class Buffer:
 
 
 class Pool:
-    """Blocks by size class. `in_use`, `reserved` and `peak` are in bytes, `allocations` counts
-    blocks.
+    """Blocks by size class. `in_use`, `reserved` and `peak` are in bytes.
+
+    `allocations` and `allocated` count all blocks that ever came from the device, and their bytes.
     """
 
     def __init__(self, allocate: Callable[[int], Any]) -> None:
@@ -46,7 +48,7 @@ class Pool:
         # finalizer would run beside Buffer's, and what comes back here would be dead.
         self._taken: dict[int, Any] = {}
         self._numbers = 0
-        self.in_use = self.reserved = self.peak = self.allocations = 0
+        self.in_use = self.reserved = self.peak = self.allocations = self.allocated = 0
 
     def take(self, nbytes: int) -> Buffer:
         """A block of at least `nbytes`. Raises OutOfMemory after emptying the cache and one
@@ -64,6 +66,7 @@ class Pool:
                 self._numbers += 1
                 number = self._numbers
                 self.allocations += 1
+                self.allocated += size
                 self.reserved += size
             self._taken[number] = handle
             self.in_use += size
@@ -85,11 +88,12 @@ class Pool:
             self.reserved -= sum(size * len(blocks) for size, blocks in dropped.items())
 
     def _fresh(self, size: int) -> Any:
-        try:
-            return self._allocate(size)
-        except OutOfMemory:
-            self.trim()
-            return self._allocate(size)
+        with span(f"{size:,} bytes", "allocate"):
+            try:
+                return self._allocate(size)
+            except OutOfMemory:
+                self.trim()
+                return self._allocate(size)
 
 
 def _round(nbytes: int) -> int:

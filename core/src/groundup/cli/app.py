@@ -29,7 +29,7 @@ def build() -> App:
     """The application with its own commands and those of plugins."""
     from cyclopts import App
 
-    from groundup.cli import generate, listings, train
+    from groundup.cli import generate, listings, new_backend, profile, train
 
     app = App(
         name="groundup",
@@ -40,8 +40,10 @@ def build() -> App:
     )
     app.command(train.train)
     app.command(generate.generate)
+    app.command(profile.profile)
     app.command(listings.backends)
     app.command(listings.ops)
+    app.command(new_backend.new_backend)
     _add_plugin_commands(app)
     return app
 
@@ -55,9 +57,11 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     from cyclopts import CycloptsError
 
+    from groundup.cli.profile import mark_command
+
     debug = os.environ.get("GROUNDUP_DEBUG") == "1"
     try:
-        result = build()(_split(arguments), exit_on_error=False, print_error=False)
+        result = build()(mark_command(_split(arguments)), exit_on_error=False, print_error=False)
         if sys.stdout is not None:  # as with `groundup ops >&-`
             sys.stdout.flush()
         return result if isinstance(result, int) else OK

@@ -7,6 +7,7 @@ of each are the other two, to any order. What the field calls convolution is cro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,21 +177,29 @@ class ConvTranspose2d(Convolution, name="conv_transpose2d", family="contraction"
         return Spec((x.shape[0], outer, *size), x.dtype)
 
     def compose(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        reach = [d * (k - 1) for d, k in zip(self.dilation, weight.shape[2:], strict=True)]
-        before = [r - p for r, p in zip(reach, self.padding, strict=True)]
-        after = [b + extra for b, extra in zip(before, self.output_padding, strict=True)]
-        spread = x.pad(
-            (0, 0, *[max(b, 0) for b in before]),
-            (0, 0, *[max(a, 0) for a in after]),
-            interior=(0, 0, *[s - 1 for s in self.stride]),
-        )
-        high, wide = spread.shape[2:]
-        top, left = (max(-b, 0) for b in before)
-        bottom, right = (max(-a, 0) for a in after)
-        spread = spread[:, :, top : high - bottom, left : wide - right]
-        op = Conv2d(dilation=self.dilation, groups=self.groups)
-        turned = _turned(weight, self.groups)
-        return op(spread, turned) if bias is None else op(spread, turned, bias)
+        """Each tap's products, spread by the stride, are added where they belong.
+
+        conv2d of a spread x would multiply the zeros in between, and 0 times infinity is NaN.
+        """
+        n, o, *counts = self.infer(x.spec, weight.spec).shape
+        groups, inner, area = self.groups, x.shape[1] // self.groups, prod(x.shape[2:])
+        rows = widened(x).reshape(n, groups, inner, area)
+        kernel = widened(weight).reshape(groups, inner, o // groups, *weight.shape[2:])
+        whole = [c + 2 * p for c, p in zip(counts, self.padding, strict=True)]
+        spans = [(m - 1) * s + 1 for m, s in zip(x.shape[2:], self.stride, strict=True)]
+        total: Tensor | None = None
+        for i, j in product(*map(range, weight.shape[2:])):
+            part = (kernel[:, :, :, i, j].mT @ rows).reshape(n, o, *x.shape[2:])
+            before = (i * self.dilation[0], j * self.dilation[1])
+            after = [w - b - span for w, b, span in zip(whole, before, spans, strict=True)]
+            gaps = (0, 0, *[s - 1 for s in self.stride])
+            part = part.pad((0, 0, *before), (0, 0, *after), interior=gaps)
+            total = part if total is None else total + part
+        assert total is not None, "a kernel has at least one tap"
+        (top, left), (height, width) = self.padding, counts
+        out = total[:, :, top : top + height, left : left + width]
+        out = out if bias is None else out + bias.reshape(o, 1, 1)
+        return out.astype(x.dtype).contiguous()
 
     def vjp(self, ctx: Ctx, grad: Tensor) -> Grads:
         x, weight = ctx.saved
@@ -309,13 +318,6 @@ def leftover(op: Conv2d, image: Shape, out: Shape, weight: Shape) -> Shape:
             image[2:], out[2:], weight[2:], op.stride, op.padding, op.dilation, strict=True
         )
     )
-
-
-def _turned(weight: Tensor, groups: int) -> Tensor:
-    """(C, O / g, kh, kw) as conv2d's (O, C / g, kh, kw), each kernel turned by 180 degrees."""
-    c, o, *kernel = weight.shape
-    parts = weight.flip((2, 3)).reshape(groups, c // groups, o, *kernel)
-    return parts.permute(0, 2, 1, 3, 4).reshape(groups * o, c // groups, *kernel)
 
 
 def conv_cost(flops: int, *specs: Spec) -> Cost:

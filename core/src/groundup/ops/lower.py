@@ -28,6 +28,17 @@ class RunKernel:
     kernel: Kernel
     outputs: tuple[Layout, ...]
     copies: tuple[int, ...]
+    # Worked out once, for the hot path of eager dispatch.
+    direct: bool = attrs.field(init=False)  # the kernel takes the inputs as they are, and no more
+    output: Layout | None = attrs.field(init=False)  # the only one, if it is
+
+    @direct.default
+    def _direct(self) -> bool:
+        return not self.copies and not self.kernel.workspace
+
+    @output.default
+    def _output(self) -> Layout | None:
+        return self.outputs[0] if len(self.outputs) == 1 else None
 
 
 @attrs.frozen(eq=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from groundup import dtypes as dt
 from groundup.errors import DTypeError, ShapeError
 from groundup.layout import Spec
 from groundup.ops.accuracy import EXACT
+from groundup.ops.assembly import concat, stack
 from groundup.ops.filling import positions, zero
 from groundup.ops.op import Cost, Ctx, Op
 from groundup.ops.reduction_base import NUMBERS, need_number
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["sort", "topk"]
 
 Pair = tuple[Spec, Spec]
+_PASSES: Final = 64  # of topk over a long axis
+_FEW: Final = 1024  # elements that are compared with each other: a few launches, n^2 in memory
 
 
 class Ordering(Op):
@@ -59,8 +63,11 @@ class Sort(Ordering, name="sort", family="indexing"):
         return x, Spec(x.shape, dt.int32)
 
     def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """An element's place is the number of elements that belong before it."""
         axis = normalize_axis(self.axis, x.ndim, "sort")
+        return self._counted(x, axis) if x.shape[axis] <= _FEW else self._merged(x, axis)
+
+    def _counted(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """An element's place is the number of elements that belong before it: n^2 comparisons."""
         size = x.shape[axis]
         order = positions(x, size).reshape(size, *[1] * (x.ndim - axis - 1)).expand(x.shape)
         mine, other = x.unsqueeze(axis), x.unsqueeze(axis + 1)
@@ -70,6 +77,50 @@ class Sort(Ordering, name="sort", family="indexing"):
         place = (before | (tied & earlier)).sum(axis)
         indices = zero(x, dt.int32).expand(x.shape).scatter_add(place, order, axis)
         return x.gather(indices, axis), indices
+
+    def _merged(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """A bitonic network (Batcher, 1968): sorted blocks are merged two by two, in log(n)^2 / 2
+        steps of n / 2 comparisons. What fills up to a power of two is sorted to the end.
+        """
+        size, last = x.shape[axis], x.ndim - 1
+        axes = [a for a in range(x.ndim) if a != axis]
+        lines = x.permute(*axes, axis)
+        full = 1 << (size - 1).bit_length()
+        values = lines.pad((0,) * x.ndim, (0,) * last + (full - size,))
+        indices = positions(x, full).expand(values.shape)
+        blocks = [2 << k for k in range(full.bit_length() - 1)]
+        for block in blocks:
+            values, indices = self._exchange(values, indices, block, size, mirrored=True)
+            while block > 2:
+                block //= 2
+                values, indices = self._exchange(values, indices, block, size, mirrored=False)
+        back = [axes.index(a) if a != axis else last for a in range(x.ndim)]
+        first, second = (t[..., :size].permute(*back).contiguous() for t in (values, indices))
+        return first, second
+
+    def _exchange(
+        self, values: Tensor, indices: Tensor, block: int, size: int, mirrored: bool
+    ) -> tuple[Tensor, Tensor]:
+        """In each block, put elements of the lower and the upper half in order, pair by pair.
+
+        `mirrored`: the first with the last, which turns two sorted halves into a bitonic block.
+        """
+        shape = values.shape
+        halves = []
+        for t in (values, indices):
+            split = t.reshape(*shape[:-1], shape[-1] // block, 2, block // 2)
+            upper = split[..., 1, :]
+            halves.append((split[..., 0, :], upper.flip(-1) if mirrored else upper))
+        (low, high), (low_at, high_at) = halves
+        mine, other = (low, high) if self.descending else (high, low)
+        later = low_at > high_at
+        wrong = _before(mine, other) | (~_before(other, mine) & later)
+        wrong = (low_at.maximum(high_at) >= size).where(later, wrong)
+        joined = []
+        for lower, upper in halves:
+            lower, upper = wrong.where(upper, lower), wrong.where(lower, upper)
+            joined.append(stack([lower, upper.flip(-1) if mirrored else upper], -2).reshape(shape))
+        return joined[0], joined[1]
 
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:
@@ -107,9 +158,27 @@ class TopK(Ordering, name="topk", family="indexing"):
         return Spec(shape, x.dtype), Spec(shape, dt.int32)
 
     def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        axis = normalize_axis(self.axis, x.ndim, "topk")
+        if 0 < self.k <= _PASSES and x.shape[axis] > _FEW:
+            return self._picked(x, axis)
         first = (*[slice(None)] * normalize_axis(self.axis, x.ndim, "topk"), slice(0, self.k))
         values, indices = x.sort(self.axis, descending=True)
         return values[first].contiguous(), indices[first].contiguous()
+
+    def _picked(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """The largest, then the largest of what is left: k passes, where sorting takes many."""
+        least = -math.inf if x.dtype.is_floating else x.dtype.range[0]
+        order = positions(x, x.shape[axis]).reshape(-1, *[1] * (x.ndim - axis - 1))
+        taken = (zero(x, dt.int32) != 0).expand(x.shape)
+        found = []
+        for _ in range(self.k):
+            place = taken.where(least, x).argmax(axis, keepdims=True)
+            # If only the least values are left, it may have met one that is taken.
+            free = (~taken).astype(dt.int32).argmax(axis, keepdims=True)
+            found.append(taken.gather(place, axis).where(free, place))
+            taken = taken | (order == found[-1])
+        indices = concat(found, axis)
+        return x.gather(indices, axis), indices
 
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:

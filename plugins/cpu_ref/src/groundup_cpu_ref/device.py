@@ -17,14 +17,23 @@ from typing import Any
 import numpy as np
 
 from groundup import dtypes
-from groundup.backends.api import Declined, Device, DeviceInfo, Kernel, MemoryStats, View
+from groundup.backends.api import (
+    Declined,
+    Device,
+    DeviceInfo,
+    Executable,
+    Kernel,
+    Launch,
+    MemoryStats,
+    View,
+)  # fmt: skip
 from groundup.backends.pool import Buffer
 from groundup.dtypes import as_dtype
 from groundup.errors import DTypeError, OutOfMemory
 from groundup.layout import Layout
 from groundup.ops.op import Op
 from groundup_cpu_ref import kernels
-from groundup_cpu_ref.native import NATIVE, Array, specialise
+from groundup_cpu_ref.native import NATIVE, Array, prebound, specialise
 
 _ALL = frozenset({"store", "compute", "matmul"})
 _POOLED = 1 << 18  # bytes from which arrays come from the pool
@@ -109,6 +118,10 @@ class CpuDevice(Device):
         if found is None:
             return Declined(f"no kernel for {op.name}")
         return specialise(op, found, inputs, outputs)
+
+    def record(self, launches: Sequence[Launch]) -> Executable:
+        """The launches' functions with their arrays, in one loop."""
+        return prebound(launches)
 
     def synchronize(self) -> None:
         """Launches have finished when they return."""

@@ -15,6 +15,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -72,6 +73,32 @@ class _Quiet(threading.local):
 
 
 _quiet = _Quiet()
+
+
+def prebound(launches: Sequence[Launch]) -> Callable[[], None]:
+    """All launches in one call: warnings are switched off once, and every function has its arrays.
+
+    Launches of another make keep their own way to run.
+    """
+    parts: list[Callable[[], object]] = []
+    for ours, group in groupby(launches, lambda launch: type(launch) is BoundLaunch):
+        if ours:
+            calls = tuple([partial(*launch.args) for launch in group])  # type: ignore[attr-defined]
+            parts.append(partial(_each_quietly, calls))
+        else:
+            parts += group
+    if len(parts) == 1:
+        return parts[0]  # type: ignore[return-value]
+    return partial(_each, parts)
+
+
+def _each_quietly(calls: Sequence[Callable[[], object]]) -> None:
+    _quiet.run(_each, calls)
+
+
+def _each(calls: Sequence[Callable[[], object]]) -> None:
+    for call in calls:
+        call()
 
 
 class BoundLaunch(partial[Any]):

@@ -74,6 +74,7 @@ class CudaDevice(Device):
             description=describe(self._properties),
             dtypes=dict.fromkeys(STORED, everything) | {dtypes.bool_: everything - {"matmul"}},
             memory=self._properties["totalGlobalMem"],
+            features=frozenset({"timer"}),
             alignment=256,
         )
 
@@ -142,7 +143,8 @@ class CudaDevice(Device):
         with self._lock:
             found = self._functions.get(stage.source)
             if found is None:
-                found = self._functions[stage.source] = self._load(stage)
+                with self.compiling(stage.name):
+                    found = self._functions[stage.source] = self._load(stage)
         address: int = found.ptr
         return address
 

@@ -28,7 +28,9 @@ def gelu_backward(op: Any, x: Array, grad: Array, out: Array) -> None:
     _blocks(_gelu_tanh_backward if op.approximate == "tanh" else _gelu_backward, x, grad, out)
 
 
-_BLOCK: Final = 16384  # elements: a few float32 temporaries of this size fit the second-level cache
+# Elements: a few float32 temporaries of this size fit a second-level cache of 1 MiB, and NumPy's
+# price of a call, which smaller blocks pay more often, is a tenth of its work.
+_BLOCK: Final = 32768
 _ROOT: Final = math.sqrt(2 / math.pi)
 _CUBIC: Final = 0.044715
 _TOP: Final = (
@@ -59,10 +61,9 @@ def _blocks(function: Callable[..., None], *arrays: Array) -> None:
 
 def _gelu_tanh(x: Array, out: Array) -> None:
     t = np.multiply(x, x)
-    t *= _CUBIC
-    t += 1
+    t *= _ROOT * _CUBIC
+    t += _ROOT
     t *= x
-    t *= _ROOT
     np.tanh(t, t)
     t += 1
     t *= 0.5
@@ -72,18 +73,16 @@ def _gelu_tanh(x: Array, out: Array) -> None:
 def _gelu_tanh_backward(x: Array, grad: Array, out: Array) -> None:
     """t = tanh(u): gelu' = (1 + t) / 2 + x / 2 (1 - t^2) u'."""
     square = np.multiply(x, x)
-    t = square * _CUBIC
-    t += 1
+    t = square * (_ROOT * _CUBIC)
+    t += _ROOT
     t *= x
-    t *= _ROOT
     np.tanh(t, t)
-    square *= 3 * _CUBIC
-    square += 1
-    square *= 0.5 * _ROOT
-    square *= x
+    square *= 1.5 * _ROOT * _CUBIC
+    square += 0.5 * _ROOT
     slope = np.multiply(t, t)
     np.subtract(1, slope, slope)
     slope *= square
+    slope *= x  # last: for a large x all else is 0 by now, and x^3 would overflow
     t += 1
     t *= 0.5
     slope += t
