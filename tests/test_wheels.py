@@ -17,7 +17,7 @@ UV = os.environ.get("UV") or shutil.which("uv")
 SOURCES = [*ROOT.glob("core/src/*"), *ROOT.glob("conformance/src/*"), *ROOT.glob("plugins/*/src/*")]
 MEMBERS = {path.name for path in SOURCES if (path / "py.typed").exists()}
 CORE = {"groundup", "groundup_cpu_ref"}  # each needs the other
-ALONE = {"cpu": CORE, **{p.removeprefix("groundup_"): CORE | {p} for p in MEMBERS - CORE}}
+ALONE = {"cpu": CORE, **{p.removeprefix("groundup_"): CORE | {p} for p in sorted(MEMBERS - CORE)}}
 
 pytestmark = pytest.mark.skipif(
     UV is None and "CI" not in os.environ, reason="builds wheels with uv, which is not installed"

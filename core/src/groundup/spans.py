@@ -87,3 +87,21 @@ class span:  # noqa: N801 - used like a function, as a context manager or decora
                 return function(*args, **kwargs)
 
         return wrapped
+
+
+def counts_waits(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A device's `read` or `synchronize`, counted as one wait, whatever it calls inside."""
+
+    @functools.wraps(method)
+    def waits(device: Any, *arguments: Any) -> Any:
+        if current.waiting:
+            return method(device, *arguments)
+        device.waits += 1
+        current.waiting = True
+        try:
+            with span(method.__name__, "wait"):
+                return method(device, *arguments)
+        finally:
+            current.waiting = False
+
+    return waits

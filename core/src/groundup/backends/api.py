@@ -7,7 +7,6 @@ have defaults. Changing this file without a new `API_VERSION` fails a test.
 
 from __future__ import annotations
 
-import functools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from groundup.backends.pool import Pool
 from groundup.dtypes import DType
 from groundup.layout import Layout
-from groundup.spans import current, span
+from groundup.spans import counts_waits, span
 
 if TYPE_CHECKING:
     from groundup.ops.op import Op
@@ -154,7 +153,7 @@ class Device(ABC):
         super().__init_subclass__(**options)
         for name in ("read", "synchronize"):
             if name in vars(cls):
-                setattr(cls, name, _counted(vars(cls)[name]))
+                setattr(cls, name, counts_waits(vars(cls)[name]))
 
     @abstractmethod
     def allocate(self, nbytes: int) -> Any:
@@ -190,7 +189,8 @@ class Device(ABC):
 
     def empty(self, layout: Layout) -> View:
         """Uninitialised storage for a row-major layout, from the core's pool."""
-        nbytes = layout.size * self.info.itemsize(layout.dtype)
+        wider = self.info.itemsizes
+        nbytes = layout.size * self.info.itemsize(layout.dtype) if wider else layout.spec.nbytes
         return self.attach(View(self.pool.take(nbytes), 0, layout))
 
     def attach(self, view: View) -> View:
@@ -236,24 +236,6 @@ class Device(ABC):
     def compile(self, program: object) -> Executable | None:
         """Take a whole program, or None to let the core run it op by op."""
         return None
-
-
-def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
-    """`Device.read` or `synchronize`, counted as one wait, whatever it calls inside."""
-
-    @functools.wraps(method)
-    def waits(self: Device, *arguments: Any) -> Any:
-        if current.waiting:
-            return method(self, *arguments)
-        self.waits += 1
-        current.waiting = True
-        try:
-            with span(method.__name__, "wait"):
-                return method(self, *arguments)
-        finally:
-            current.waiting = False
-
-    return waits
 
 
 @attrs.frozen

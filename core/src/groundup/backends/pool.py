@@ -7,9 +7,10 @@ thread.
 
 from __future__ import annotations
 
-import heapq
 import threading
+from collections import defaultdict
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 from groundup.errors import OutOfMemory
@@ -43,7 +44,7 @@ class Pool:
         self._allocate = allocate
         # Re-entrant: a garbage collection inside `take` may run a Buffer's __del__ on this thread.
         self._lock = threading.RLock()
-        self._free: dict[int, list[tuple[int, Any]]] = {}
+        self._free: defaultdict[int, list[tuple[int, Any]]] = defaultdict(list)
         # What is handed out, by number. If a cycle of garbage were all that holds a handle, its
         # finalizer would run beside Buffer's, and what comes back here would be dead.
         self._taken: dict[int, Any] = {}
@@ -56,9 +57,9 @@ class Pool:
         """
         size = _round(nbytes)
         with self._lock:
-            blocks = self._free.get(size)
+            blocks = self._free[size]
             if blocks:
-                number, handle = heapq.heappop(blocks)
+                number, handle = heappop(blocks)
             else:
                 if self.reserved - self.in_use > self.peak:
                     self.trim()  # more is idle than was ever in use: the shapes have changed
@@ -70,7 +71,8 @@ class Pool:
                 self.reserved += size
             self._taken[number] = handle
             self.in_use += size
-            self.peak = max(self.peak, self.in_use)
+            if self.in_use > self.peak:
+                self.peak = self.in_use
         return Buffer(handle, size, number, self)
 
     def give_back(self, handle: Any, nbytes: int, number: int) -> None:
@@ -78,13 +80,13 @@ class Pool:
         with self._lock:
             self.in_use -= nbytes
             self._taken.pop(number, None)
-            heapq.heappush(self._free.setdefault(nbytes, []), (number, handle))
+            heappush(self._free[nbytes], (number, handle))
 
     def trim(self) -> None:
         """Drop all cached blocks, so that the device can reuse their memory."""
         with self._lock:
             # Taken away first: a garbage collection meanwhile may give blocks back on this thread.
-            dropped, self._free = self._free, {}
+            dropped, self._free = self._free, defaultdict(list)
             self.reserved -= sum(size * len(blocks) for size, blocks in dropped.items())
 
     def _fresh(self, size: int) -> Any:
@@ -99,6 +101,6 @@ class Pool:
 def _round(nbytes: int) -> int:
     """Size class: multiples of 256 bytes to 64 KiB, then steps of an eighth of the power of two."""
     if nbytes <= 65536:
-        return max(_GRAIN, -(-nbytes // _GRAIN) * _GRAIN)
+        return (nbytes + _GRAIN - 1) // _GRAIN * _GRAIN or _GRAIN
     step = 1 << (nbytes.bit_length() - 4)
     return -(-nbytes // step) * step

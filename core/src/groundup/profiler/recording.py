@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from groundup.layout import Spec
-from groundup.spans import LANES, current
+from groundup.profiler.whereabouts import OTHER, Whereabouts
+from groundup.spans import current
 
 if TYPE_CHECKING:
     from groundup.backends.api import Device
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from groundup.ops.op import Op
     from groundup.tensor import Tensor
 
-OTHER: Final = "other"  # the lane of what is on no other
-_FREE: Final = (OTHER, "forward")  # lanes that a span may take over
+_FREE: Final = (OTHER, "compiled")  # lanes that a program's nodes may take over
 _clock: Final = time.perf_counter
 
 
@@ -28,6 +28,7 @@ class ProgramNode(Protocol):
     op: Any
     inputs: Sequence[Any]
     scope: str
+    lane: str
 
 
 @attrs.define(eq=False)
@@ -70,13 +71,13 @@ class Recording:
         self._meet = meet
         self.began = _clock()
         self.ended = 0.0
-        self._stack: list[tuple[Event, str, str]] = []  # with the lane and module before it
-        self._lane = OTHER
-        self._module = ""
-        self._roots: list[Any] = []  # kept, since paths go by identity
-        self._paths: dict[int, str] = {}
-        self.kinds: dict[str, str] = {}  # the class of the module with a path
-        self._made_in: dict[int, str] = {}  # graph node -> module
+        self._stack: list[Event] = []
+        self._here = Whereabouts()
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The class of the module with a path."""
+        return self._here.kinds
 
     def finish(self) -> None:
         """The profile ends."""
@@ -88,48 +89,49 @@ class Recording:
         """A span begins; see `groundup.spans`. Within a trace nothing is recorded: nothing runs."""
         if kind == "trace":
             current.recorder = None
-        self._push(Event(kind, name, self._lane, self._module, 0.0))
-        if kind == "span" and name in LANES and self._lane in _FREE:
-            self._lane = self._stack[-1][0].lane = name
+        event = self._push(Event(kind, name, self._here.lane, self._here.module, 0.0))
+        self._here.span(kind, name)
+        event.lane = self._here.lane
         self._start()
 
     def begin_module(self, module: Any) -> None:
         """A module is called."""
-        path = self._path(module)
-        self._push(Event("module", path, self._lane, path, 0.0))
-        self._module = path
-        if self._lane == OTHER:
-            self._lane = self._stack[-1][0].lane = "forward"
+        event = self._push(Event("module", "", "", "", 0.0))
+        self._here.call(module)
+        event.name = event.module = self._here.module
+        event.lane = self._here.lane
         self._start()
 
     def begin_update(self, op: Op, inputs: tuple[Tensor, ...]) -> None:
         """An op runs in place."""
         self.begin_op(op, inputs, None)
 
-    def begin_launch(self, node: ProgramNode | None, device: Device) -> None:
-        """A launch of a compiled program: nodes know the module that they were traced in."""
+    def begin_launch(self, node: ProgramNode, device: Device) -> None:
+        """A launch of a compiled program: nodes know where they were traced."""
         self._greet(device)
-        lane = "compiled" if self._lane == OTHER else self._lane
-        event = Event("op", "assign", lane, "", 0.0, device=device, launches=device.launches)
-        if node is not None:
-            event.name, event.op, event.module = node.op.name, node.op, node.scope
-            event.inputs = tuple([value.spec for value in node.inputs])
+        lane = self._here.lane
+        if lane in _FREE:
+            lane = node.lane or "compiled"
+        specs = tuple([value.spec for value in node.inputs])
+        event = Event("op", node.op.name, lane, node.scope, 0.0, op=node.op, inputs=specs)
+        event.device, event.launches = device, device.launches
         self._push(event)
         self._start()
 
     def at(self, node: Node) -> None:
         """The ops that follow are the gradient of `node`, and belong to the module that made it."""
-        self._module = self._made_in.get(node.sequence, "")
+        self._here.gradient_of(node)
 
     def end(self) -> None:
         """What began last has ended."""
         now = _clock() - self.began
-        event, self._lane, self._module = self._stack.pop()
+        event = self._stack.pop()
+        self._here.leave()
         event.end = now
         if event.kind == "trace":
             current.recorder = self
         if self._stack:
-            self._stack[-1][0].inside += now - event.start
+            self._stack[-1].inside += now - event.start
         device = event.device
         if device is not None:
             event.launches = device.launches - event.launches
@@ -144,26 +146,23 @@ class Recording:
         assert device is not None
         self._greet(device)
         specs = tuple([t._view.layout.spec for t in inputs])
-        if self._stack and self._stack[-1][0].op is not None:
-            self._stack[-1][0].parts += 1
-        event = Event("op", op.name, self._lane, self._module, 0.0, 0.0, 0.0, op, specs, device)
+        if self._stack and self._stack[-1].op is not None:
+            self._stack[-1].parts += 1
+        here = self._here
+        event = Event("op", op.name, here.lane, here.module, 0.0, 0.0, 0.0, op, specs, device)
         event.launches = device.launches
         self._push(event)
         self._start()
 
     def note_results(self, results: Any) -> None:
         """What the op gave: its graph nodes belong to the module that is running."""
-        for t in results if isinstance(results, tuple) else (results,):
-            node = t._node
-            if node is not None and node.sequence:  # not a leaf
-                self._made_in[node.sequence] = self._module
-                event = self._stack[-1][0]
-                if event.lane == OTHER:
-                    event.lane = "forward"
+        recorded = self._here.made(results)
+        if recorded and self._stack[-1].lane == OTHER:
+            self._stack[-1].lane = "forward"
 
     def add_device_seconds(self, seconds: float) -> None:
         """Of a launch of the op that is running."""
-        event = self._stack[-1][0]
+        event = self._stack[-1]
         event.device_seconds = (event.device_seconds or 0.0) + seconds
 
     # ---- inside ----
@@ -173,26 +172,12 @@ class Recording:
             self.devices.append(device)
             self._meet(device)
 
-    def _push(self, event: Event) -> None:
-        self._stack.append((event, self._lane, self._module))
+    def _push(self, event: Event) -> Event:
+        self._here.enter()
+        self._stack.append(event)
         self.events.append(event)
+        return event
 
     def _start(self) -> None:
         """The clock is read last, so that keeping books counts as time outside the event."""
-        self._stack[-1][0].start = _clock() - self.began
-
-    def _path(self, module: Any) -> str:
-        found = self._paths.get(id(module))
-        if found is None:
-            self._learn(module)
-            found = self._paths[id(module)]
-        return found
-
-    def _learn(self, root: Any) -> None:
-        """Name a module that nobody has named yet, and all below it, as `named_modules` does."""
-        kind = type(root).__name__
-        prefix = f"{kind}." if self._roots else ""
-        self._roots.append(root)
-        for path, module in root.named_modules():
-            name = self._paths.setdefault(id(module), f"{prefix}{path}" if path else kind)
-            self.kinds.setdefault(name, type(module).__name__)
+        self._stack[-1].start = _clock() - self.began

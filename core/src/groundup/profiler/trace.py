@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from groundup.files import StrPath, atomic_write
-from groundup.profiler.recording import OTHER, Event
+from groundup.profiler.recording import Event
+from groundup.profiler.whereabouts import OTHER
 from groundup.spans import LANES
 
 _HOST: Final = 1  # process number; devices follow

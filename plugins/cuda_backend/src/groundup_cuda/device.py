@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 import cupy
 import numpy as np
-from cupy.cuda import runtime
+from cupy.cuda import driver, runtime
 
 from groundup import dtypes
 from groundup.backends.api import (
@@ -40,6 +40,8 @@ from groundup_cuda.source import Stage, prelude
 
 _NO_MEMORY: Final = 2  # cudaErrorMemoryAllocation
 _STICKY: Final = 700  # status codes from here on are faults of the GPU, not of a call
+_PLAIN_SHARED: Final = 48 << 10  # bytes of shared memory that a block gets without asking
+_DYNAMIC_SHARED: Final = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 
 
@@ -195,7 +197,10 @@ class CudaDevice(Device):
             self.use()
             module = cupy.cuda.function.Module()
             module.load(code)
-            return module.get_function(stage.name)  # which keeps the module
+            found = module.get_function(stage.name)  # which keeps the module
+            if stage.shared > _PLAIN_SHARED:
+                driver.funcSetAttribute(found.ptr, _DYNAMIC_SHARED, stage.shared)
+            return found
         except FAULTS as error:
             if error.status >= _STICKY:
                 self.fault(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -13,8 +14,9 @@ from cupy.cuda import driver, runtime
 from groundup.backends.api import Kernel, Launch, View
 from groundup.ops.movement import Contiguous
 from groundup.ops.op import Op
-from groundup_cuda.lowering import Lowered, Step
-from groundup_cuda.source import THREADS, Stage
+from groundup_cuda.lowering import Lowered
+from groundup_cuda.products import Product
+from groundup_cuda.source import OUT, Stage
 
 if TYPE_CHECKING:
     from groundup_cuda.device import CudaDevice
@@ -23,19 +25,76 @@ FAULTS: Final = (runtime.CUDARuntimeError, driver.CUDADriverError)
 Call: TypeAlias = Callable[[], object]
 
 
-class _Start:
-    """A kernel's start with its parameters, which must stay where they are."""
+class _Started:
+    """A kernel's start with a parameter block of its own, which must stay where it is."""
 
-    __slots__ = ("_address", "_memory", "_pointer", "_start")
+    __slots__ = ("_address", "_block", "_start")
 
-    def __init__(self, start: Callable[[int, int], object], parameters: bytes) -> None:
+    def __init__(self, start: Callable[[int, int], object], block: Any) -> None:
         self._start = start
-        self._memory = ctypes.create_string_buffer(parameters)
-        self._pointer = ctypes.c_void_p(ctypes.addressof(self._memory))
-        self._address = ctypes.addressof(self._pointer)
+        self._block = block
+        self._address = ctypes.addressof(block)
 
     def __call__(self) -> None:
         self._start(self._address, 0)
+
+
+class _Starter:
+    """A stage, compiled. CUDA copies the parameters when a kernel is started, so one block serves
+    all single launches, one at a time.
+
+    A block begins with the pointer that CUDA asks for, which points to what comes after it.
+    """
+
+    __slots__ = ("_address", "_block", "_operands", "_pack", "_start")
+
+    def __init__(self, device: CudaDevice, stage: Stage) -> None:
+        count = len(stage.operands)
+        self._start = partial(
+            driver.launchKernel, device.function(stage), stage.blocks, 1, 1, stage.threads, 1, 1,
+            stage.shared, device.queue,
+        )  # fmt: skip
+        self._operands = stage.operands
+        self._pack = struct.Struct(f"{count}Q").pack_into
+        self._block = (ctypes.c_int64 * (1 + len(stage.parameters)))(0, *stage.parameters)
+        self._address = _point(self._block)
+
+    def bind(self, views: Sequence[Any]) -> _Started:
+        """For many launches on the same memory."""
+        block = type(self._block).from_buffer_copy(self._block)
+        _point(block)
+        self._pack(block, 8, *[views[k].native for k in self._operands])
+        return _Started(self._start, block)
+
+    def run(self, views: Sequence[Any]) -> None:
+        """For one launch. The caller keeps other threads away."""
+        self._pack(self._block, 8, *[views[k].native for k in self._operands])
+        self._start(self._address, 0)
+
+
+def _point(block: Any) -> int:
+    address = ctypes.addressof(block)
+    block[0] = address + 8
+    return address
+
+
+class _Products:
+    """A cuBLAS call, with the interface of a _Starter."""
+
+    __slots__ = ("_blas", "_product")
+
+    def __init__(self, device: CudaDevice, product: Product) -> None:
+        self._blas = device.blas()
+        self._product = product
+
+    def bind(self, views: Sequence[Any]) -> Call:
+        """For many launches on the same memory."""
+        out, x, y = views[OUT].native, views[0].native, views[1].native
+        return self._blas.call(self._product, out, x, y)
+
+    def run(self, views: Sequence[Any]) -> None:
+        """For one launch."""
+        self.bind(views)()
 
 
 class CudaLaunch:
@@ -79,7 +138,8 @@ class CudaKernel(Kernel):
         self.workspace = lowered.scratch
         self.params = frozenset(op.fields)
         self.in_place = dict(op.aliases) if op.name == "assign" else {}
-        self._binders: list[Callable[[Sequence[Any]], Call]] | None = None
+        self._starters: list[_Starter | _Products] | None = None
+        self._lock = threading.Lock()
 
     def bind(
         self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
@@ -89,20 +149,31 @@ class CudaKernel(Kernel):
             copy = self.device.kernel(Contiguous(), (inputs[1].layout,), (outputs[0].layout,))
             assert isinstance(copy, Kernel)
             return copy.bind(inputs[1:], outputs)
-        if self._binders is None:
-            self._binders = [self._binder(step) for step in self.steps]
-        views = (*inputs, workspace, outputs[0])
-        return CudaLaunch(self, [binder(views) for binder in self._binders], views)
+        views = (*inputs, *outputs[::-1], workspace)
+        return CudaLaunch(self, [starter.bind(views) for starter in self._compiled()], views)
 
-    def _binder(self, step: Step) -> Callable[[Sequence[Any]], Call]:
-        device = self.device
-        if not isinstance(step, Stage):
-            blas = device.blas()
-            return lambda views: blas.call(step, views[-1].native, views[0].native, views[1].native)
-        operands = step.operands
-        addresses = struct.Struct(f"{len(operands)}Q").pack
-        numbers = step.parameters[len(operands) :]
-        rest = struct.pack(f"{len(numbers)}q", *numbers)
-        grid = (step.blocks, 1, 1, THREADS, 1, 1)
-        start = partial(driver.launchKernel, device.function(step), *grid, 0, device.queue)
-        return lambda views: _Start(start, addresses(*[views[k].native for k in operands]) + rest)
+    def launch(
+        self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
+    ) -> None:
+        """The same without objects that outlive the call."""
+        if self.in_place:
+            self.bind(inputs, outputs, workspace)()
+            return
+        views = (*inputs, *outputs[::-1], workspace)
+        starters = self._starters or self._compiled()
+        try:
+            with self._lock:
+                self.device.use()
+                for starter in starters:
+                    starter.run(views)
+        except FAULTS as error:
+            self.device.fault(error)
+
+    def _compiled(self) -> list[_Starter | _Products]:
+        if self._starters is None:
+            device = self.device
+            self._starters = [
+                _Starter(device, step) if isinstance(step, Stage) else _Products(device, step)
+                for step in self.steps
+            ]
+        return self._starters

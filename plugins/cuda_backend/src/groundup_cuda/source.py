@@ -22,7 +22,7 @@ from groundup.shapes import Shape
 from groundup_cuda.expressions import STORED, computed
 
 THREADS: Final = 256
-OUT, SCRATCH = -1, -2  # in place of an input's position
+SCRATCH, OUT = -1, -2  # in place of an input's position; output k is OUT - k
 _LAST: Final = 2**31 - 2**17  # what an int can count to, with room for the threads of a grid
 
 
@@ -46,13 +46,17 @@ class Parameters:
 
 @attrs.frozen(eq=False)
 class Stage:
-    """One launch. `operands`: first what it writes. `blocks`: each of THREADS threads."""
+    """One launch. `operands`: whose addresses the parameters begin with, first what it writes.
+    `shared`: bytes of `extern __shared__` memory of a block.
+    """
 
     name: str
     source: str
     parameters: tuple[int, ...]
     operands: tuple[int, ...]
     blocks: int
+    threads: int = THREADS
+    shared: int = 0
 
 
 def stage(
