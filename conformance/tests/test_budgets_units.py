@@ -10,7 +10,7 @@ import pytest
 
 from groundup import dtypes as dt
 from groundup_conformance.budgets import IEEE, WGSL, Expected, Profile
-from groundup_conformance.budgets.units import FORMATS, ulp, unit
+from groundup_conformance.budgets.units import FORMATS, flushed, ulp, unit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -158,3 +158,13 @@ def test_sums_accept_every_order(length: int) -> None:
         budget = IEEE.summed(length - 1, np.asarray(size), dt.float32)
         ways = [np.cumsum(x)[-1], x.sum(), np.cumsum(x[::-1])[-1], x.reshape(-1, 32).sum(0).sum()]
         assert all(abs(float(way) - exact) <= budget for way in ways)
+
+
+def test_flushed_keeps_signs_and_normal_numbers() -> None:
+    values = np.array([1e-40, -1e-40, 0.0, -0.0, 1.2e-38, np.nan, np.inf], np.float32)
+    found = flushed(values)
+    assert np.array_equal(found, np.where(np.arange(7) < 2, 0, values), equal_nan=True)
+    assert np.signbit(found[:4]).tolist() == [False, True, False, True]
+    rest = values[2:]
+    assert flushed(rest) is rest
+    assert flushed(np.array([3, 0], np.int32)).dtype == np.int32

@@ -12,7 +12,8 @@ from groundup import dtypes
 from groundup.ops.op import REGISTRY, Op
 from groundup.ops.third_party import all_ops
 from groundup_conformance import cases, running
-from groundup_conformance.budgets import IEEE
+from groundup_conformance.budgets import IEEE, WGSL
+from groundup_conformance.budgets.units import flushed
 from groundup_conformance.cases import Check
 from groundup_conformance.running import Failed, Figures, Oracle
 from groundup_cpu_ref.device import CpuDevice
@@ -207,3 +208,17 @@ def test_a_dtype_that_is_accepted_though_undeclared(device: CpuDevice) -> None:
     narrow = CpuDevice()
     narrow.info = attrs.evolve(narrow.info, dtypes={dtypes.float64: frozenset({"store"})})
     running.undeclared(sample, narrow)
+
+
+@pytest.mark.parametrize("name", ["sqrt", "log", "logical_not"])
+def test_subnormal_inputs_may_be_read_as_zero_on_wgsl_only(
+    name: str, device: CpuDevice, plant: Plant
+) -> None:
+    def flushing(op: Op, x: Array, out: Array) -> None:
+        getattr(np, name)(flushed(x), out)
+
+    plant(name, flushing)
+    case = check(cases.forward, f"{name}[float32,extreme,given,forward]", device)
+    running.forward(case, device, Oracle(WGSL))
+    with pytest.raises(Failed):
+        running.forward(case, device, Oracle(IEEE))

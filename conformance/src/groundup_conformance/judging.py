@@ -111,13 +111,7 @@ def judge_tiled(expected: Expected, got: Array, axis: int) -> Verdict:
     if not verdict.ok or not different[0].size:
         return verdict
     at = (place[different[0]], *different[1:])
-    wanted, budget = np.broadcast_arrays(expected.value, expected.budget)
-    part = attrs.evolve(
-        expected,
-        value=np.moveaxis(wanted, axis, 0)[at],
-        budget=np.moveaxis(budget, axis, 0)[at],
-    )
-    found = part.judge(rows[different])
+    found = expected.at(at, axis).judge(rows[different])
     if found.index is not None:
         first, *rest = (int(places[found.index[0]]) for places in different)
         found = attrs.evolve(found, index=(*rest[:axis], first, *rest[axis:]))

@@ -49,7 +49,8 @@ class Expected:
 
     `value` is float64, or holds integers or bools exactly. `budget` is the absolute error that each
     element may have: 0 demands the value itself, inf means that nothing is promised.
-    `sign_of_zero` says whether -0 and +0 differ: where values are moved, not computed.
+    `sign_of_zero` says whether -0 and +0 differ: where values are moved, not computed. `flushed` is
+    what else the result may be, element by element, because inputs were subnormal.
     """
 
     value: Array
@@ -57,6 +58,7 @@ class Expected:
     budget: Array
     profile: Profile
     sign_of_zero: bool = False
+    flushed: Expected | None = None
 
     def judge(self, got: Array) -> Verdict:
         """Compare what a backend computed. NaN must meet NaN, an infinity the same infinity.
@@ -69,7 +71,7 @@ class Expected:
             return Verdict(False, np.inf, np.inf, None, reason=reason)
         if not got.size:
             return Verdict(True, 0.0, 0.0, None)
-        ratio, error = self._floats(got) if self.dtype.is_floating else self._exact(got)
+        ratio, error = self._judged(got)
         worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
         failed = ~(ratio <= _ONE)
         finite = np.isfinite(error)
@@ -91,12 +93,31 @@ class Expected:
         with np.errstate(all="ignore"):
             return self.value.astype(self.dtype.numpy)
 
+    def at(self, places: tuple[Array, ...], axis: int) -> Expected:
+        """The elements at `places`, of which the first counts along `axis`."""
+        value, budget = np.broadcast_arrays(self.value, self.budget)
+        return attrs.evolve(
+            self,
+            value=np.moveaxis(value, axis, 0)[places],
+            budget=np.moveaxis(budget, axis, 0)[places],
+            flushed=None if self.flushed is None else self.flushed.at(places, axis),
+        )
+
     def _misfit(self, got: Array) -> str:
         if got.shape != self.value.shape:
             return f"the result has shape {got.shape}, not {self.value.shape}"
         if as_dtype(got.dtype) is not self.dtype:
             return f"the result is {got.dtype}, not {self.dtype}"
         return ""
+
+    def _judged(self, got: Array) -> tuple[Array, Array]:
+        """Error over budget, and error, per element; the better where there are two."""
+        ratio, error = self._floats(got) if self.dtype.is_floating else self._exact(got)
+        if self.flushed is None:
+            return ratio, error
+        other_ratio, other_error = self.flushed._judged(got)
+        better = other_ratio < ratio
+        return np.where(better, other_ratio, ratio), np.where(better, other_error, error)
 
     def _exact(self, got: Array) -> tuple[Array, Array]:
         error = np.abs(got.astype(np.float64) - self.value.astype(np.float64))

@@ -79,3 +79,12 @@ def ulp(value: Array | float, dtype: DType) -> Floats:
 def accumulator(dtype: DType) -> DType:
     """The dtype that sums are kept in: float32 for the 16-bit floats, else the dtype itself."""
     return dt.float32 if dtype in (dt.float16, dt.bfloat16) else dtype
+
+
+def flushed(array: Array) -> Array:
+    """The array with zeros of the same sign for subnormal numbers; itself if it holds none."""
+    dtype = dt.as_dtype(array.dtype)
+    if not dtype.is_floating:
+        return array
+    small = (array != 0) & (np.abs(array).astype(np.float64) < FORMATS[dtype].smallest_normal)
+    return np.where(small, np.copysign(array.dtype.type(0), array), array) if small.any() else array

@@ -7,6 +7,7 @@ as `out.T = y.T @ x.T`: y comes first.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -25,6 +26,8 @@ class Blas:
     """A cuBLAS handle on one stream."""
 
     def __init__(self, stream: int, workspace: int) -> None:
+        # Kernels of one product use the workspace one after the other: no other may come between.
+        self._lock = threading.Lock()
         self._library = load_library("cublas")
         self._handle = handle = ctypes.c_void_p()
         self._one, self._zero = (ctypes.byref(ctypes.c_float(value)) for value in (1, 0))
@@ -49,6 +52,7 @@ class Blas:
         )  # fmt: skip
 
     def _run(self, function: str, *arguments: Any) -> None:
-        status = getattr(self._library, function)(*arguments)
+        with self._lock:
+            status = getattr(self._library, function)(*arguments)
         if status:
             raise DeviceLost(f"cuBLAS: {function} failed with status {status}")
