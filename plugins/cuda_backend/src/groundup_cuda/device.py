@@ -118,7 +118,7 @@ class CudaDevice(Device):
             self._run(Assign(), (view, staged), (view,))
             return
         data = np.array(array, view.layout.dtype.numpy, order="C")
-        self._copy(view.native, data.ctypes.data, data.nbytes, _TO_DEVICE)
+        self._copy(view.native, _address(data), data.nbytes, _TO_DEVICE)
 
     def read(self, view: View) -> HostArray:
         """Wait for earlier work, and copy out."""
@@ -127,7 +127,7 @@ class CudaDevice(Device):
             self._run(Contiguous(), (view,), (dense,))
             view = dense
         data = np.empty(view.layout.shape, view.layout.dtype.numpy)
-        self._copy(data.ctypes.data, view.native, data.nbytes, _TO_HOST)
+        self._copy(_address(data), view.native, data.nbytes, _TO_HOST)
         self.synchronize()
         return data
 
@@ -219,3 +219,9 @@ class CudaDevice(Device):
         kernel = self.kernel(op, [v.layout for v in inputs], [v.layout for v in outputs])
         assert isinstance(kernel, Kernel)
         kernel.launch(inputs, outputs)
+
+
+def _address(array: HostArray) -> int:
+    """Where it lies. Some versions of Python do not give back all that `array.ctypes` makes."""
+    address: int = array.__array_interface__["data"][0]
+    return address
