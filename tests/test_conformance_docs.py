@@ -16,7 +16,7 @@ from groundup_conformance.waivers import parse
 ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / "docs/conformance.md"
 PAGES = [GUIDE, ROOT / "conformance/README.md"]
-TOOLS = {"repro", "explain", "coverage", "compare", "badge", "markdown", "selftest"}
+TOOLS = {"repro", "explain", "coverage", "compare", "badge", "markdown", "selftest", "mutate"}
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -14,6 +14,7 @@ from groundup.backends.api import DeviceInfo
 from groundup.ops.third_party import all_ops
 from groundup_conformance import cases, coverage, grids, samples, transfers
 from groundup_conformance.cases import Check
+from groundup_conformance.layouts import LAYOUTS, MIXED, SHARING
 
 GENERATORS = [
     cases.foundations, cases.forward, cases.grid, cases.gradients, cases.repeats, cases.aliases,
@@ -56,12 +57,12 @@ def test_layouts_of_cases_are_what_they_are_called(checks: list[Check]) -> None:
             continue
         operands = check.operands()
         values = check.sample.arrays
-        if check.id.layout != "expanded":
+        if check.id.layout not in SHARING:
             for operand, array in zip(operands, values, strict=True):
                 np.testing.assert_array_equal(operand.array, array)
         assert any(not x.layout.is_row_major or x.offset for x in operands)
         found[check.id.layout] += 1
-    assert set(found) == {"transposed", "spaced", "reversed", "shifted", "expanded", "mixed"}
+    assert set(found) == {*LAYOUTS, MIXED}
 
 
 def test_grids_are_large_enough(info: DeviceInfo) -> None:

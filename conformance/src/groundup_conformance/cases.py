@@ -27,6 +27,7 @@ from groundup_conformance.samples import (
     SPECIAL,
     Sample,
     base,
+    deepest,
     in_other_dtypes,
     mixed,
     outputs,
@@ -170,7 +171,9 @@ def _derived_forward(op: type[Op], dtype: DType, info: DeviceInfo) -> Iterator[C
     sample = base(op, dtype)
     if sample is None:
         return
-    for each in variety(op, dtype, 3 if dtype is dt.float32 else 1):
+    several = variety(op, dtype, 3 if dtype is dt.float32 else 1)
+    deeper = [each for each in deepest(op, dtype) if each not in several]
+    for each in (*several, *(deeper if dtype is dt.float32 else ())):
         yield from _in_layouts(op, each, (*LAYOUTS, MIXED), "layout", info, "forward")
     sizes = SIZES if dtype in (dt.float32, dt.int32) else FEW_SIZES
     for each in resized(sample, sizes):

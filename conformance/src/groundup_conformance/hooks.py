@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def groundup_commands(app: App) -> None:
-    """`groundup conformance`."""
-    from groundup_conformance.cli import commands
+    """`groundup conformance` and `groundup bench`."""
+    from groundup_conformance.cli import bench, commands
 
     app.command(commands.app)
+    app.command(bench.app)

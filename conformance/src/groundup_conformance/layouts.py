@@ -1,6 +1,7 @@
 """The ways in which a tensor may lie in memory: each takes values and says how they are placed.
 
-All but `expanded` keep the values. None means that the layout cannot show anything for that shape.
+All but those of `SHARING` keep the values. None means that the layout cannot show anything for
+that shape.
 Memory between the elements holds poison, so that a kernel which reads it as data gives NaN.
 """
 
@@ -61,10 +62,24 @@ def expanded(values: Array) -> Placed | None:
     """The first slice of the longest axis, repeated by a stride of 0."""
     if not values.size or max(values.shape, default=1) < 2:
         return None
-    axis = int(np.argmax(values.shape))
-    first = np.take(values, [0], axis)
-    strides = list(row_major(first.shape))
-    strides[axis] = 0
+    return _with_stride_0(values, (int(np.argmax(values.shape)),))
+
+
+def repeated(values: Array) -> Placed | None:
+    """One matrix, or of a matrix one row, for the whole batch: leading strides of 0."""
+    if values.ndim < 2 or not values.size:
+        return None
+    axes = tuple(range(max(values.ndim - 2, 1)))
+    if axes == (int(np.argmax(values.shape)),):
+        return None  # `expanded` has it
+    return _with_stride_0(values, axes) if max(values.shape[a] for a in axes) > 1 else None
+
+
+def _with_stride_0(values: Array, axes: tuple[int, ...]) -> Placed:
+    first = values
+    for axis in axes:
+        first = np.take(first, [0], axis)
+    strides = [0 if a in axes else step for a, step in enumerate(row_major(first.shape))]
     return Placed(np.ascontiguousarray(first).reshape(-1), values.shape, tuple(strides))
 
 
@@ -74,7 +89,9 @@ LAYOUTS: Final[dict[str, Layouter]] = {
     "reversed": reversed_,
     "shifted": shifted,
     "expanded": expanded,
+    "repeated": repeated,
 }
+SHARING: Final = ("expanded", "repeated")  # several elements share one place in memory
 MIXED: Final = "mixed"  # every operand another of the layouts that keep values
 _TURNS: Final = (spaced, transposed, reversed_, shifted)
 

@@ -36,6 +36,7 @@ from groundup_conformance.judging import (
     sum_of,
     unlike,
 )
+from groundup_conformance.layouts import SHARING
 from groundup_conformance.memory import Guard, Placed, placed
 from groundup_conformance.samples import Sample, seen
 
@@ -93,7 +94,7 @@ class Oracle:
             way,
             sample,
             variant,
-            check.id.layout == "expanded",
+            check.id.layout if check.id.layout in SHARING else "",
         )  # the others have the same values
         if variant in ("overlap", "shared") or (sample and sample.source):
             return compute()
@@ -326,7 +327,7 @@ def _laid_out(values: Array, check: Check) -> Placed:
     """The output's gradient in the case's layout, where it can have it with the same values."""
     from groundup_conformance.layouts import arrange
 
-    if check.id.layout in ("given", "expanded"):
+    if check.id.layout in ("given", *SHARING):
         return placed(values)
     arranged = arrange(check.id.layout, [values])
     return arranged[0] if arranged else placed(values)

@@ -29,7 +29,7 @@ SPECIAL: Final = frozenset({"special", "nan", "inf", "extreme"})  # tags: no gra
 SIZES: Final = (0, 1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 255, 257, 1023, 1025, 5000)
 FEW_SIZES: Final = (33, 257, 1025)
 LARGE: Final = 1 << 20  # elements from which operands are not kept
-_MOST_ELEMENTS: Final = 40_000
+_MOST_ELEMENTS: Final = 100_000
 _MOST_WORK: Final = 3_000_000  # operations of a resized sample
 _MOST_RESULTS: Final = 64  # tensors
 
@@ -137,6 +137,17 @@ def variety(op: type[Op], dtype: DType, most: int) -> list[Sample]:
     for sample in plain(op, dtype):
         chosen.setdefault(sample.op, sample)
     return list(chosen.values())[:most]
+
+
+def deepest(op: type[Op], dtype: DType) -> list[Sample]:
+    """The plain sample with the most axes, if it has more than the one that others derive from."""
+    found = max(plain(op, dtype), key=_rank, default=None)
+    usual = base(op, dtype)
+    return [found] if found and usual and _rank(found) > max(_rank(usual), 2) else []
+
+
+def _rank(sample: Sample) -> int:
+    return max((len(x.shape) for x in sample.operands), default=0)
 
 
 # ---- derived ----

@@ -44,6 +44,11 @@ def cases(generator: Cases) -> Callable[[F], F]:
     return mark
 
 
+def generator_of(function: object) -> Cases | None:
+    """The generator that a test function of the suite is marked with."""
+    return getattr(function, _MARK, None)
+
+
 @attrs.define(eq=False)
 class Ticket:
     """An item of pytest as a case of ours."""
@@ -113,7 +118,7 @@ class Session:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One item per check; those that the device cannot run are results at once."""
-        generator = getattr(metafunc.function, _MARK, None)
+        generator = generator_of(metafunc.function)
         if generator is None or not self._wanted(metafunc.module):
             if generator is not None:
                 metafunc.parametrize("check", [])

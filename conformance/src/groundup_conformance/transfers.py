@@ -15,7 +15,7 @@ from groundup.tensor import Tensor
 from groundup_conformance.budgets.units import Array
 from groundup_conformance.cases import Check, Ops
 from groundup_conformance.ids import CaseId
-from groundup_conformance.layouts import LAYOUTS
+from groundup_conformance.layouts import LAYOUTS, SHARING
 from groundup_conformance.memory import Guard, Placed
 from groundup_conformance.running import Failed
 
@@ -38,7 +38,7 @@ def strided(ops: Ops, info: DeviceInfo) -> Iterator[Check]:
         for layout in LAYOUTS:
             gives = frozenset({f"{dtype.name} {layout}"})
             for variant in ("read", "write"):
-                if variant == "write" and layout == "expanded":
+                if variant == "write" and layout in SHARING:
                     continue  # one place in memory cannot hold several values
                 name = CaseId("memory", dtype.name, "block", layout, variant)
                 needs = frozenset({dtype.name})

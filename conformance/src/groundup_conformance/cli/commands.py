@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from groundup.cli.parameters import whole
+
 if TYPE_CHECKING:
     from groundup.backends.api import Device
     from groundup.ops.op import Op
@@ -86,7 +88,7 @@ def run(
         pytest.main(
             [
                 "--pyargs", "groundup_conformance.suite", "-q", "--no-header", "--tb=short", "-rN",
-                "--assert=plain", "-p", "no:cacheprovider", "-c", str(_configuration()),
+                "--assert=plain", "-p", "no:cacheprovider", "-c", str(configuration()),
                 *options, *pytest_args,
             ]
         )
@@ -214,6 +216,75 @@ def markdown(card: Path, /) -> None:
     print(text.render(load(card)), end="")
 
 
+@app.command
+def selftest(*, bug: str | None = None, json: Path | None = None) -> int:
+    """Plant bugs in the cpu backend; 1 if the suite misses one, or fails the backend without any.
+
+    Parameters
+    ----------
+    bug
+        Only bugs whose names fit, with * and ?, several with commas.
+    json
+        Write what was planted, and which case killed it, there.
+    """
+    from groundup_conformance.selftest import trial
+
+    def tell(outcome: trial.Outcome) -> None:
+        found = outcome.killed_by or f"SURVIVES {outcome.asked} cases"
+        print(f"{outcome.name:<40} {outcome.where:<13} {found}", flush=True)
+
+    report = trial.run(trial.chosen_bugs(bug), tell)
+    for problem in report.unclean:
+        print(f"fails without a bug: {problem}")
+    killed = len(report.outcomes) - len(report.survivors)
+    print(f"{killed} of {len(report.outcomes)} bugs found, in {report.seconds:.0f} s")
+    if json is not None:
+        _write_json(report.as_json(), json)
+    return 0 if report.ok else 1
+
+
+@app.command
+def mutate(
+    *,
+    kernels: str | None = None,
+    json: Path | None = None,
+    limit: Annotated[int | None, Parameter(converter=whole)] = None,
+    seed: Annotated[int, Parameter(converter=whole)] = 0,
+    equal: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Change the cpu backend's kernels in one place at a time; 1 if levels 0 to 2 miss over 5 %.
+
+    Parameters
+    ----------
+    kernels
+        Only functions that fit, by file and name: softmax.*,normalization._layer_norm.
+    json
+        Write every change, and what found it, there.
+    limit
+        Only so many changes, drawn at random.
+    seed
+        For that draw.
+    equal
+        Also the changes that are known to compute the same, or only slower.
+    """
+    from groundup_conformance.selftest.mutation import campaign
+
+    report = campaign.run(campaign.Request(kernels, limit, seed, equal), print)
+    print(report.summary())
+    if json is not None:
+        _write_json(report.as_json(), json)
+    return 0 if report.ok else 1
+
+
+def _write_json(data: dict[str, Any], path: Path) -> None:
+    import json
+
+    from groundup.files import atomic_write
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
 def _setting(device: str, profile: str | None) -> tuple[Device, Any, dict[str, type[Op]]]:
     """(device, profile, ops) for commands that run no suite."""
     from groundup.backends.devices import device_for
@@ -242,7 +313,7 @@ def _absolute(value: object) -> object:
     return value.resolve() if isinstance(value, Path) else value
 
 
-def _configuration() -> Path:
+def configuration() -> Path:
     """An empty configuration, so that the one of the folder we are in has no say."""
     from importlib import resources
 

@@ -4,7 +4,9 @@ A program is one line of JSON, so that a find can be kept:
 
     {"inputs": [[[2, 3], "float32", 7]], "steps": [["permute", {"axes": [1, 0]}, [0]], ...]}
 
-Values are numbered from 0: the inputs, then the results of each step.
+Values are numbered from 0: the inputs, then the results of each step. A step `assign` makes no
+value: it writes its second operand, broadcast, into the memory of its first, which must be an input
+or a view of one.
 """
 
 from __future__ import annotations
@@ -17,24 +19,19 @@ from typing import Any, Final
 import attrs
 import numpy as np
 
-import groundup as gu
-from groundup import dispatch
-from groundup.backends.api import Device
 from groundup.dtypes import DType, as_dtype
-from groundup.errors import ConfigError, GroundupError
+from groundup.errors import ConfigError, GroundupError, ShapeError
 from groundup.layout import Spec
+from groundup.ops.movement import Assign, Flip, Permute, Slice
 from groundup.ops.op import Op
 from groundup.ops.third_party import all_ops
-from groundup.tensor import Tensor
-from groundup_conformance.budgets import Expected, Profile, Verdict
+from groundup.shapes import broadcast_shapes
 from groundup_conformance.budgets.units import Array
-from groundup_conformance.memory import read
-from groundup_conformance.oracle import backward, forward
-from groundup_conformance.running import Failed, Figures
 from groundup_conformance.samples import outputs
 
 CORPUS: Final = "corpus.jsonl"  # beside this file: every find so far, a program a line
 _DTYPE: Final = "dtype:"  # how a dtype among an op's parameters is written
+_ALWAYS_VIEWS: Final = (Permute, Slice, Flip)  # a reshape may be a copy
 
 
 @attrs.frozen
@@ -65,6 +62,23 @@ class Step:
     op: Op
     operands: tuple[int, ...]
 
+    @property
+    def writes(self) -> bool:
+        """Whether it changes memory instead of making a value."""
+        return type(self.op) is Assign
+
+    def check(self, specs: Sequence[Spec], roots: Sequence[int | None]) -> None:
+        """Raises ShapeError or DTypeError for a write that cannot be."""
+        target, source = self.operands
+        if roots[target] is None:
+            raise ShapeError(f"assign: value {target} is no view of an input")
+        shape = broadcast_shapes(specs[target].shape, specs[source].shape)
+        self.op.infer(specs[target], Spec(shape, specs[source].dtype))
+
+    def root(self, roots: Sequence[int | None]) -> int | None:
+        """The input whose memory its results are sure to share, None for memory of their own."""
+        return roots[self.operands[0]] if isinstance(self.op, _ALWAYS_VIEWS) else None
+
 
 @attrs.frozen
 class Program:
@@ -76,12 +90,28 @@ class Program:
     def specs(self) -> tuple[list[Spec], list[range]]:
         """The specs of all values, and which of them each step makes. Raises as `infer`."""
         specs = [Spec(x.shape, x.dtype) for x in self.inputs]
+        roots: list[int | None] = list(range(len(specs)))
         spans = []
         for step in self.steps:
             before = len(specs)
-            specs += outputs(step.op, [specs[i] for i in step.operands])
+            if step.writes:
+                step.check(specs, roots)
+            else:
+                specs += outputs(step.op, [specs[i] for i in step.operands])
+                roots += [step.root(roots)] * (len(specs) - before)
             spans.append(range(before, len(specs)))
         return specs, spans
+
+    def written(self) -> set[int]:
+        """The inputs that a step writes to."""
+        roots: list[int | None] = list(range(len(self.inputs)))
+        found: set[int] = set()
+        for step, span in zip(self.steps, self.specs()[1], strict=True):
+            roots += [step.root(roots)] * len(span)
+            root = roots[step.operands[0]] if step.writes else None
+            if root is not None:
+                found.add(root)
+        return found
 
     def without_step(self, number: int) -> Program | None:
         """With the step's first operand in the place of its result; None if that does not fit."""
@@ -90,9 +120,12 @@ class Program:
         except GroundupError:
             return None
         place, step = spans[number].start, self.steps[number]
+        steps = (*self.steps[:number], *self.steps[number + 1 :])
+        if step.writes:
+            less = Program(self.inputs, steps)
+            return less if less.fits() else None
         if len(spans[number]) != 1:
             return None
-        steps = (*self.steps[:number], *self.steps[number + 1 :])
         made = Program(self.inputs, _renumbered(steps, place, step.operands[0]))
         return made if made.fits() else None
 
@@ -165,119 +198,3 @@ def corpus() -> list[str]:
     """The programs that every device must get right, one line each."""
     text = resources.files(__package__).joinpath(CORPUS).read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.strip()]
-
-
-# ---- running ----
-
-
-@attrs.frozen(eq=False)
-class Outcome:
-    """What a device made of a program: the arrays of all values, and their gradients."""
-
-    program: Program
-    arrays: Sequence[Array]
-    gradients: Sequence[Array | None]  # of the last value, for ones
-    spans: Sequence[range]  # the values that each step makes
-
-
-def check(program: Program, device: Device, profile: Profile) -> Figures:
-    """Run all of it, then judge each result and gradient by what the device computed before.
-
-    So errors do not add up, and the op that is wrong is the one that is named. Raises Failed.
-    """
-    outcome = run(program, device)
-    return judge_results(outcome, profile).worst(judge_gradients(outcome, profile))
-
-
-def run(program: Program, device: Device) -> Outcome:
-    """Compute everything, then read it: reading in between would keep launches in order."""
-    values = [gu.from_numpy(x.array, device) for x in program.inputs]
-    for value in values:
-        if value.dtype.is_floating:
-            value.requires_grad_()
-    for step in program.steps:
-        results = dispatch.apply(step.op, tuple(values[i] for i in step.operands), device)
-        values += results if isinstance(results, tuple) else (results,)
-    _, spans = program.specs()
-    gradients = _gradients(values)
-    pulled = [None if g is None else read(g) for g in gradients]
-    return Outcome(program, [read(value) for value in values], pulled, spans)
-
-
-def _gradients(values: Sequence[Tensor]) -> list[Tensor | None]:
-    last = values[-1]
-    if not last.requires_grad:
-        return [None] * len(values)
-    ones = dispatch.constant(1.0, last.dtype, last.shape, last.device)
-    tracked = [value for value in values[:-1] if value.requires_grad]
-    found = dict(zip(map(id, tracked), gu.grad(last, tracked, [ones]), strict=True))
-    return [ones if value is last else found.get(id(value)) for value in values]
-
-
-# ---- judging ----
-
-
-def judge_results(outcome: Outcome, profile: Profile) -> Figures:
-    """Each step's results, from the operands that the device had."""
-    figures = Figures()
-    arrays = outcome.arrays
-    for number, (step, span) in enumerate(zip(outcome.program.steps, outcome.spans, strict=True)):
-        given = [arrays[i] for i in step.operands]
-        for place, wanted in zip(span, forward(step.op, given, profile), strict=True):
-            if decided(profile, wanted.value, *given):
-                what = f"step {number}, {step.op!r} of values {list(step.operands)}"
-                figures = figures.worst(_judged(what, wanted.judge(arrays[place])))
-    return figures
-
-
-def judge_gradients(outcome: Outcome, profile: Profile) -> Figures:
-    """Each value's gradient: the sum of what its uses give, from the gradients that there were."""
-    arrays, gradients = outcome.arrays, outcome.gradients
-    parts: list[list[Expected]] = [[] for _ in arrays]
-    unclear: set[int] = set()
-    for step, span in zip(outcome.program.steps, outcome.spans, strict=True):
-        given = [arrays[i] for i in step.operands]
-        cotangents = [gradients[i] for i in span]
-        known = [c for c in cotangents if c is not None]
-        if not known:
-            continue
-        if not decided(profile, *given, *known):
-            unclear |= set(step.operands)
-        found = backward(step.op, given, cotangents, profile)
-        for operand, part in zip(step.operands, found, strict=True):
-            if part is not None:
-                parts[operand].append(part)
-    figures = Figures()
-    for i, got in enumerate(gradients[:-1]):
-        if got is None or not parts[i] or i in unclear:
-            continue
-        wanted = _sum(parts[i])
-        if decided(profile, wanted.value):
-            figures = figures.worst(_judged(f"the gradient of value {i}", wanted.judge(got)))
-    return figures
-
-
-def _sum(parts: Sequence[Expected]) -> Expected:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    value = np.sum([part.value for part in parts], axis=0)
-    sizes = np.sum([np.abs(part.value) for part in parts], axis=0)
-    budget = np.sum([part.budget + np.zeros(value.shape) for part in parts], axis=0)
-    budget = budget + (len(parts) - 1) * first.profile.rounded(sizes, first.dtype)
-    return attrs.evolve(first, value=value, budget=budget)
-
-
-def _judged(what: str, verdict: Verdict) -> Figures:
-    figures = Figures(verdict.ratio, verdict.ulp)
-    if not verdict.ok:
-        raise Failed(f"{what}: {verdict}", figures)
-    return figures
-
-
-def decided(profile: Profile, *arrays: Array) -> bool:
-    """Whether the profile says what comes of these values: wgsl knows no NaN and no infinity."""
-    if profile.name != "wgsl":
-        return True
-    floats = [a for a in arrays if a.dtype.kind not in "iub"]
-    return all(bool(np.isfinite(a.astype(np.float64)).all()) for a in floats)

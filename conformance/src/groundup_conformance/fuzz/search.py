@@ -14,7 +14,8 @@ from groundup.backends.api import Device
 from groundup.errors import GroundupError
 from groundup.files import atomic_write
 from groundup_conformance.budgets import Profile
-from groundup_conformance.fuzz.programs import Program, check
+from groundup_conformance.fuzz.judging import check
+from groundup_conformance.fuzz.programs import Program
 from groundup_conformance.fuzz.strategies import programs
 from groundup_conformance.running import Failed, Figures
 

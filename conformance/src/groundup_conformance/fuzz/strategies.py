@@ -7,7 +7,7 @@ too. What has sizes among its parameters (views, padding) is made to fit here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Final, TypeAlias
 
@@ -21,7 +21,7 @@ from groundup.errors import GroundupError
 from groundup.layout import Spec
 from groundup.ops.assembly import Concat, Pad
 from groundup.ops.contraction import MatMul
-from groundup.ops.movement import Contiguous, Expand, Flip, Permute, Reshape, Slice
+from groundup.ops.movement import Assign, Contiguous, Expand, Flip, Permute, Reshape, Slice
 from groundup.ops.op import Op
 from groundup.ops.rounding import Cast
 from groundup.ops.third_party import all_ops
@@ -51,15 +51,21 @@ def programs(info: DeviceInfo) -> SearchStrategy[Program]:
 def _program(draw: DrawFn, known: Sequence[DType]) -> Program:
     inputs = draw(st.lists(_inputs(known), min_size=2, max_size=3))
     specs = [Spec(x.shape, x.dtype) for x in inputs]
+    roots: list[int | None] = list(range(len(inputs)))
     steps: list[Step] = []
-    for maker in draw(st.lists(st.sampled_from(_MAKERS), min_size=2, max_size=_MOST_STEPS)):
+    makers: list[Maker] = [*_MAKERS, partial(_write, roots=roots)]
+    for maker in draw(st.lists(st.sampled_from(makers), min_size=2, max_size=_MOST_STEPS)):
         step = maker(draw, specs)
+        if step is not None and step.writes:
+            steps.append(step)
+            continue
         made = None if step is None else _results(step, specs)
         if step is None or made is None:
             continue
         if all(spec.size <= _MOST_ELEMENTS and spec.dtype in known for spec in made):
             steps.append(step)
             specs += made
+            roots += [step.root(roots)] * len(made)
     return Program(tuple(inputs), tuple(steps))
 
 
@@ -259,6 +265,26 @@ def _matmul(draw: DrawFn, specs: Specs) -> Step | None:
         if spec.rank >= 2 and spec.shape[-2] == left.shape[-1] and spec.dtype is left.dtype
     ]
     return Step(MatMul(), (place, draw(st.sampled_from(fitting)))) if fitting else None
+
+
+# ---- writes ----
+
+
+def _write(draw: DrawFn, specs: Specs, roots: Sequence[int | None]) -> Step:
+    """An input, or a view of one, overwritten by a value that spreads over it; itself at worst."""
+    places = [i for i, root in enumerate(roots) if root is not None]
+    target = draw(st.sampled_from(places))
+    fitting = [
+        i
+        for i, spec in enumerate(specs)
+        if spec.dtype is specs[target].dtype and _spreads(spec.shape, specs[target].shape)
+    ]
+    return Step(Assign(), (target, draw(st.sampled_from(fitting))))
+
+
+def _spreads(shape: Shape, over: Shape) -> bool:
+    pairs = zip(reversed(shape), reversed(over), strict=False)
+    return len(shape) <= len(over) and all(a in (1, b) for a, b in pairs)
 
 
 _MAKERS: Final[tuple[Maker, ...]] = (

@@ -14,6 +14,7 @@ from groundup_conformance.oracle import (  # noqa: F401 - importing them registe
     convolution,
     creation,
     elementwise,
+    fusion,
     indexing,
     loss,
     movement,

@@ -10,7 +10,7 @@ import pytest
 from groundup.backends.api import Device, DeviceInfo
 from groundup_conformance.budgets import Profile
 from groundup_conformance.cases import Check, Ops
-from groundup_conformance.fuzz import programs
+from groundup_conformance.fuzz import judging, programs
 from groundup_conformance.fuzz.programs import Program
 from groundup_conformance.ids import CaseId
 from groundup_conformance.running import Failed
@@ -35,7 +35,7 @@ def known(ops: Ops, info: DeviceInfo) -> Iterator[Check]:
 @cases(known)
 def test_corpus(check: Check, device: Device, profile: Profile, record: Record) -> None:
     """What went wrong once."""
-    figures = programs.check(check.payload, device, profile)
+    figures = judging.check(check.payload, device, profile)
     record(figures.ratio, figures.ulp)
 
 

@@ -14,6 +14,7 @@ import attrs
 from groundup.backends.api import Device, DeviceInfo
 from groundup_conformance.cases import Check, Ops
 from groundup_conformance.ids import CaseId
+from groundup_conformance.memory import Placed
 from groundup_conformance.running import Failed, Figures
 from groundup_conformance.samples import Sample
 from groundup_conformance.tracks.trying import Attempt, differentiable, first_cases
@@ -45,8 +46,9 @@ def families(ops: Ops, info: DeviceInfo) -> Iterator[Check]:
 
 
 def family(check: Check, device: Device) -> Figures:
-    """The family's first cases and their gradients."""
-    together([_of_sample(sample, device) for sample in check.payload] * _REPEATS)
+    """The family's first cases and their gradients, each several times, on other values."""
+    samples = [_varied(sample, turn) for turn in range(_REPEATS) for sample in check.payload]
+    together([_of_sample(sample, device) for sample in samples])
     return Figures()
 
 
@@ -103,6 +105,20 @@ def _stacks() -> str:
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)
         return file.read()
+
+
+def _varied(sample: Sample, turn: int) -> Sample:
+    """The sample with smaller floats each turn: of one value, two threads would hide each other."""
+
+    def make() -> tuple[Placed, ...]:
+        return tuple(
+            attrs.evolve(x, base=(x.base * 0.75**turn).astype(x.base.dtype))
+            if x.dtype.is_floating
+            else x
+            for x in sample.operands
+        )
+
+    return attrs.evolve(sample, make=make)
 
 
 def _of_sample(sample: Sample, device: Device) -> Work:

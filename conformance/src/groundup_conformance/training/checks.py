@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -10,8 +10,9 @@ from typing import Final, TypeAlias
 import attrs
 import numpy as np
 
+import groundup as gu
 from groundup.backends.api import Device, DeviceInfo
-from groundup.dtypes import float32
+from groundup.dtypes import float32, int32
 from groundup_conformance.budgets import Expected, Profile, Verdict
 from groundup_conformance.cases import Check, Ops
 from groundup_conformance.ids import CaseId
@@ -68,10 +69,14 @@ def resumption(ops: Ops, info: DeviceInfo) -> Iterator[Check]:
 
 
 def inference(ops: Ops, info: DeviceInfo) -> Iterator[Check]:
-    """Greedy decoding of the small GPT."""
-    run = Training("gpt", "adamw", "eager", FULL)
-    for question in DECODINGS:
-        yield _check("generate", "gpt", "eager", question, run, info)
+    """Greedy decoding of the small GPT.
+
+    Compiled, it has no cache: the model counts the cached tokens in Python, and a program cannot.
+    """
+    for runner, questions in DECODINGS.items():
+        run = Training("gpt", "adamw", runner, FULL)
+        for question in questions:
+            yield _check("generate", "gpt", runner, question, run, info)
 
 
 def _check(
@@ -133,23 +138,43 @@ def _judged(verdict: Verdict, place: str = "") -> Figures:
 
 def _greedy(device: Device, profile: Profile) -> Figures:
     """64 tokens with a cache, and computed anew, are those of float64."""
-    made, want = decoding.model(device), decoding.reference().ids
-    for how, decode in (("with", decoding.cached), ("without", decoding.uncached)):
-        got = tuple(decode(made))
-        if got != want:
-            at = next(i for i, (a, b) in enumerate(zip(got, want, strict=True)) if a != b)
+    made = decoding.model(device)
+    _same_text("with a cache", decoding.cached(made))
+    _same_text("without a cache", decoding.uncached(made))
+    return Figures()
+
+
+def _greedy_compiled(device: Device, profile: Profile) -> Figures:
+    """64 tokens, each by the same program."""
+    made = decoding.model(device)
+    _same_text("compiled", decoding.padded(made, gu.compile(made.forward)))
+    return Figures()
+
+
+def _same_text(how: str, got: Sequence[int]) -> None:
+    want = decoding.reference().ids
+    for at, (ours, wanted_id) in enumerate(zip(got, want, strict=True)):
+        if ours != wanted_id:
             margin = decoding.reference().margins[at - len(decoding.PROMPT)]
             raise Failed(
-                f"{how} a cache, token {at} is {got[at]}, wanted {want[at]}, whose logit is "
+                f"{how}, token {at} is {ours}, wanted {wanted_id}, whose logit is "
                 f"{margin:.3g} above all others"
             )
-    return Figures()
 
 
 def _logits(device: Device, profile: Profile) -> Figures:
     """The logits of the whole text at once."""
     made = decoding.model(device)
     return _near(decoding.logits_of(made, decoding.reference().ids[:-1]), profile)
+
+
+def _logits_compiled(device: Device, profile: Profile) -> Figures:
+    """The same by a program."""
+    made = decoding.model(device)
+    forward = gu.compile(made.forward)
+    ids = gu.tensor([list(decoding.reference().ids[:-1])], dtype=int32, device=device)
+    with gu.no_grad():
+        return _near(forward(ids).numpy()[0], profile)
 
 
 def _chunks(device: Device, profile: Profile) -> Figures:
@@ -159,16 +184,15 @@ def _chunks(device: Device, profile: Profile) -> Figures:
 
 
 Decoding: TypeAlias = Callable[[Device, Profile], Figures]
-DECODINGS: Final[Mapping[str, Decoding]] = {
-    "greedy": _greedy,
-    "logits": _logits,
-    "chunks": _chunks,
+DECODINGS: Final[Mapping[str, Mapping[str, Decoding]]] = {  # by runner
+    "eager": {"greedy": _greedy, "logits": _logits, "chunks": _chunks},
+    "compiled": {"greedy": _greedy_compiled, "logits": _logits_compiled},
 }
 
 
 def decoded(check: Check, device: Device, profile: Profile) -> Figures:
     """What the GPT says."""
-    return DECODINGS[check.id.variant](device, profile)
+    return DECODINGS[check.id.layout][check.id.variant](device, profile)
 
 
 def _near(got: np.ndarray[tuple[int, ...], np.dtype[np.floating]], profile: Profile) -> Figures:

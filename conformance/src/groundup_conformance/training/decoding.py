@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 import numpy as np
@@ -15,9 +15,12 @@ from groundup.backends.api import Device
 from groundup.dtypes import int32
 from groundup.generate import Sampling, generate_ids
 from groundup.models import GPT, KVCache
+from groundup.tensor import Tensor
 from groundup_conformance.training.float64 import Array, Value
 from groundup_conformance.training.models import CONFIG, gpt_logits
 from groundup_conformance.training.runs import wanted
+
+Forward: TypeAlias = Callable[[Tensor], Tensor]  # ids (B, T) to logits (B, T, V)
 
 COUNT: Final = 64
 PROMPT: Final = (4, 11, 17, 2, 6)
@@ -69,6 +72,18 @@ def cached(made: GPT) -> list[int]:
     greedy = Sampling(temperature=0)
     new = generate_ids(made, PROMPT, max_new_tokens=COUNT, sampling=greedy, seed=0)
     return [*PROMPT, *new]
+
+
+def padded(made: GPT, forward: Forward) -> list[int]:
+    """The ids, all computed again for each of them, by a `forward` that always sees one shape."""
+    device = next(made.parameters()).device
+    ids = np.zeros((1, len(PROMPT) + COUNT), np.int32)
+    ids[0, : len(PROMPT)] = PROMPT
+    for end in range(len(PROMPT), ids.shape[1]):
+        with gu.no_grad():
+            logits = forward(gu.from_numpy(ids, device))
+        ids[0, end] = int(logits.numpy()[0, end - 1].argmax())
+    return [int(each) for each in ids[0]]
 
 
 def uncached(made: GPT) -> list[int]:

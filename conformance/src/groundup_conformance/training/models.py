@@ -152,18 +152,18 @@ def _gpt_module(device: Device) -> GPT:
     return module
 
 
-def gpt_logits(p: Values, ids: npt.NDArray[Any]) -> Value:
+def gpt_logits(p: Values, ids: npt.NDArray[Any], config: GPTConfig = CONFIG) -> Value:
     """GPT-2's formula: logits (B, T, V) of ids (B, T)."""
     batch, length = ids.shape
     x = f64.add(f64.embedding(p["wte.weight"], ids), f64.pick(p["wpe.weight"], slice(0, length)))
-    for layer in range(CONFIG.n_layer):
+    for layer in range(config.n_layer):
         name = f"h.{layer}"
         h = f64.layer_norm(x, p[f"{name}.ln_1.weight"], p[f"{name}.ln_1.bias"])
         h = f64.linear(h, p[f"{name}.attn.c_attn.weight"], p[f"{name}.attn.c_attn.bias"])
-        packed = f64.reshape(h, batch, length, 3, CONFIG.n_head, CONFIG.n_embd // CONFIG.n_head)
+        packed = f64.reshape(h, batch, length, 3, config.n_head, config.n_embd // config.n_head)
         packed = f64.permute(packed, 2, 0, 3, 1, 4)  # (3, B, H, T, D)
         h = f64.attention(f64.pick(packed, 0), f64.pick(packed, 1), f64.pick(packed, 2))
-        h = f64.reshape(f64.permute(h, 0, 2, 1, 3), batch, length, CONFIG.n_embd)
+        h = f64.reshape(f64.permute(h, 0, 2, 1, 3), batch, length, config.n_embd)
         h = f64.linear(h, p[f"{name}.attn.c_proj.weight"], p[f"{name}.attn.c_proj.bias"])
         x = f64.add(x, h)
         h = f64.layer_norm(x, p[f"{name}.ln_2.weight"], p[f"{name}.ln_2.bias"])

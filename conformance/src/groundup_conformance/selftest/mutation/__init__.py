@@ -1,0 +1,1 @@
+"""Mechanical mutation: every operator, number, condition and statement of the kernels, once."""

@@ -1,0 +1,100 @@
+"""Ceilings are measured, and nothing may be better than they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from groundup import dtypes as dt
+from groundup.backends.devices import device_for
+from groundup.ops import REGISTRY
+from groundup.ops.op import Cost
+from groundup_conformance.bench import ceilings as module
+from groundup_conformance.bench.ceilings import Ceilings
+from groundup_conformance.bench.roofline import standing
+from groundup_conformance.bench.timing import Effort
+from groundup_conformance.bench.works import Work, regimes
+from groundup_conformance.judging import Failed
+
+
+class Given(Ceilings):
+    """Ceilings of 100 GB/s, 1 TFLOP/s and 1 us, until they are measured again."""
+
+    better = 1.0
+    measured = 0
+
+    def bandwidth(self, footprint: int, written: float) -> tuple[float, str]:
+        return 1e11 * (self.better if self.measured else 1), "copy"
+
+    def rate(self, dtype: dt.DType) -> float | None:
+        return 1e12
+
+    def latency(self) -> float:
+        return 1e-6
+
+    def again(self, footprint: int, dtype: dt.DType) -> None:
+        self.measured += 1
+
+
+@pytest.fixture
+def given() -> Given:
+    return Given(device_for("cpu"), 1 << 20)
+
+
+def work_of(name: str, elements: int) -> Work:
+    [work] = regimes(REGISTRY[name], dt.float32, [("cache", elements)])
+    return work
+
+
+def test_the_ceiling_that_takes_longest_binds(given: Given) -> None:
+    add = standing(work_of("add", 1 << 20), 1e-3, given)
+    assert add.ceiling == "copy bandwidth"
+    assert add.share == pytest.approx(12 * (1 << 20) / 1e11 / 1e-3)
+    assert add.gbs == pytest.approx(12 * (1 << 20) / 1e9 / 1e-3)
+    assert standing(work_of("matmul", 1 << 20), 1e-2, given).ceiling == "arithmetic"
+    assert standing(work_of("add", 1 << 10), 1e-5, given).ceiling == "launch"
+
+
+def test_more_than_the_device_can_do_is_an_error(given: Given) -> None:
+    work = work_of("add", 1 << 20)
+    with pytest.raises(Failed, match="more than 102 %: cache or byte model") as error:
+        standing(work, 12 * (1 << 20) / 1e11 / 1.03, given)
+    assert "add claims 12,582,912 bytes" in str(error.value)
+    assert given.measured == 3
+
+
+def test_a_ceiling_is_measured_again_first(given: Given) -> None:
+    given.better = 1.1
+    found = standing(work_of("add", 1 << 20), 12 * (1 << 20) / 1e11 / 1.05, given)
+    assert found.share == pytest.approx(1.05 / 1.1)
+    assert given.measured == 1
+
+
+def test_a_cost_that_claims_too_much_is_caught(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    op = REGISTRY["exp"]
+    monkeypatch.setattr(op, "cost", lambda self, *specs: Cost(1, 10**15))
+    with pytest.raises(Failed, match="exp claims 1,000,000,000,000,000 bytes"):
+        standing(work_of("exp", 1 << 10), 1e-3, given)
+
+
+def test_ceilings_are_measured_by_size_and_only_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_EFFORT", Effort(0.0, 1, 1, 0))
+    monkeypatch.setattr(module, "_PRODUCTS", ((32, 32, 32),))
+    found = Ceilings(device_for("cpu"), 1 << 16)
+    rate, kind = found.bandwidth(1 << 12, 0.5)
+    assert rate > 0
+    assert kind in ("copy", "triad")
+    assert set(found.bandwidths) <= {1 << 12, 1 << 14, 1 << 16}
+    before: dict[int, dict[str, Any]] = {k: dict(v) for k, v in found.bandwidths.items()}
+    start, product = found.latency(), found.rate(dt.float32)
+    assert product
+    found.again(1 << 12, dt.float32)
+    assert all(found.bandwidths[k][n] >= v for k, by in before.items() for n, v in by.items())
+    assert found.latency() <= start
+    assert (found.rate(dt.float32) or 0) >= product
+    assert found.rate(dt.int32) is None
+    assert found.bandwidth(1 << 12, 0.0)[0] >= rate
+    assert found.summary()["launch"] == found.latency()
