@@ -131,7 +131,9 @@ SPECIAL_ELSEWHERE = {
 }  # fmt: skip
 
 ELEMENTWISE = sorted(
-    name for name, op in REGISTRY.items() if op.family == "elementwise" and "::" not in name
+    name
+    for name, op in REGISTRY.items()
+    if op.family == "elementwise" and "::" not in name and name != "fused"  # that has a body
 )
 
 

@@ -98,7 +98,7 @@ def test_a_listing_reads_like_the_function() -> None:
           %2: float32[] = full(shape=(), value=0.5, dtype=groundup.float32)
           %3: float32[3, 2] strides (0, 0) = view(%2, shape=(3, 2), offset=0)
         nodes
-          %4: float32[3, 2] = linear(%0, %1)
+          %4: float32[3, 2] = linear(%0, %1)  # Linear
           %5: float32[3, 2] = mul(%4, %3)
           %6: float32[2] = sum(%5, axes=(0,), keepdims=False)
         outputs   %6
@@ -114,6 +114,15 @@ def test_nodes_know_their_modules() -> None:
     assert scopes["dropout"] == "1"
 
 
+def test_nodes_know_their_lanes() -> None:
+    step, _, _ = trained()
+    step(gu.ones(3, 2), gu.ones(3, 1))
+    lanes = {node.op.name: node.lane for node in step.programs[0].nodes}
+    assert lanes["linear"] == "forward"
+    assert lanes["matmul"] == "backward"
+    assert lanes["sgd"] == "optimizer"
+
+
 def test_a_saved_program_goes_on_without_its_python(tmp_path: Path) -> None:
     step, model, _ = trained()
     x, y = gu.ones(3, 2), gu.zeros(3, 1)
@@ -121,6 +130,8 @@ def test_a_saved_program_goes_on_without_its_python(tmp_path: Path) -> None:
     step.save(tmp_path / "step.safetensors")
     loaded = load(tmp_path / "step.safetensors", "cpu")
     assert list(loaded.inputs) == ["x", "y"]
+    assert {n.lane for n in loaded.program.nodes} >= {"forward", "backward", "optimizer"}
+    assert {n.scope for n in loaded.program.nodes} == {n.scope for n in step.programs[0].nodes}
     for _ in range(3):
         eager, again = step(x, y), loaded(x, y)
         assert again["note"] == ("mean", 1, 2.5, None, True)

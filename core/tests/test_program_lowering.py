@@ -17,6 +17,7 @@ from groundup.layout import Layout
 from groundup.ops.op import Op
 from groundup.program.executable import Executable
 from groundup.program.lowering import lower_program
+from groundup.program.passes import EXACT
 from groundup.program.plan import make_plan
 from groundup.program.program import Program
 from groundup.tensor import Tensor
@@ -38,7 +39,7 @@ class Picky(NullDevice):
             return Declined("not today")
         made = PickyKernel(op, inputs, self.work)
         made.device, made.name = self, op.name
-        made.contiguous = () if op.name in ("contiguous", "assign") else (0,)
+        made.contiguous = () if op.name in ("contiguous", "assign") or not inputs else (0,)
         return made
 
 
@@ -55,7 +56,7 @@ class PickyKernel(NullKernel):
 
 
 def traced(function: Any, *args: Any) -> Program:
-    run = gu.compile(function)
+    run = gu.compile(function, passes=EXACT)
     run(*args)
     return run.programs[0]
 
@@ -73,6 +74,19 @@ def test_what_a_device_declines_is_composed() -> None:
     assert lowered.program.outputs[0].spec is program.outputs[0].spec
     with pytest.raises(UnsupportedOp, match=r"exp.* cannot run on null: not today"):
         lower_program(program, Picky("softmax", "exp"))
+
+
+def test_a_body_that_a_device_declines_runs_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where compositions are forbidden, since each step has a kernel."""
+    run = gu.compile(lambda x: ((x * -0.0 + 1.0).tanh() > 0.5).where(x, 2.0))
+    run(gu.ones(3, 4))
+    (program,) = run.programs
+    assert names(program) == ["fused"]
+    monkeypatch.setenv("GROUNDUP_STRICT", "1")
+    lowered = lower_program(program, Picky("fused"))
+    assert names(lowered.program) == ["mul", "add", "tanh", "greater", "where"]
+    zeros = [n.op.value for n in lowered.program.setup if n.op.name == "full"]
+    assert str(zeros) == "[-0.0, 1.0, 0.5, 2.0]"
 
 
 def test_a_composition_that_ends_in_a_view_is_made_row_major() -> None:
@@ -106,7 +120,7 @@ def test_scratch_is_planned_and_handed_over() -> None:
 
 def test_launches_are_counted_and_may_be_timed() -> None:
     device = device_for("cpu")
-    run = gu.compile(lambda x: (x + 1).exp())
+    run = gu.compile(lambda x: (x + 1).exp(), passes=EXACT)
     x = gu.ones(2)
     run(x)
     entry = run.entries[0]

@@ -14,7 +14,7 @@ from groundup.ops import REGISTRY, Cost, Op
 from groundup.ops.lower import find_kernel, lower
 from groundup.ops.op import has
 from groundup.ops.samples import Case, bad_cases_of, cases_of
-from groundup_cpu_ref.native import NATIVE
+from groundup_cpu_ref.native import NATIVE, CpuKernel
 
 NAMES = sorted(name for name in REGISTRY if "::" not in name)
 
@@ -139,7 +139,7 @@ def test_every_sample_finds_a_kernel(name: str) -> None:
         for case in cases_of(op, dtype):
             inputs = support._settled(case.op, specs(case))
             found = find_kernel(case.op, inputs, support._outputs(case.op, inputs), device)
-            assert found.__class__.__name__ == "CpuKernel", f"{case.id} [{dtype}]: {found}"
+            assert isinstance(found, CpuKernel), f"{case.id} [{dtype}]: {found}"
             lower(case.op, inputs, device)
 
 

@@ -95,7 +95,8 @@ def budget(case: Case, got: gu.Tensor, wanted: Array, index: int) -> Array:
         positive = [abs(x) if x.dtype.is_floating else x for x in tensors(case, dtypes.float64)]
         terms = np.abs(wide(native(case.op, positive)[index]))
         return (8 + 2 * np.sqrt(count)) * inner * terms + rounding
-    return 64 * inner * (size + size.max(initial=0) + 1) + rounding
+    steps = len(getattr(case.op, "steps", ()))  # of a fused op, each of which may round
+    return (64 * inner + 2 * u * steps) * (size + size.max(initial=0) + 1) + rounding
 
 
 def agree(got: Array, wanted: Array, allowed: Array | float) -> bool:

@@ -61,8 +61,8 @@ class Trace(Protocol):
         `keep` are objects that must live on, since `read` goes by their identity.
         """
 
-    def enter(self, module: object) -> Callable[[], None]:
-        """A module is called; the result is called when it returns."""
+    def enter(self, module: object) -> None:
+        """A module is called."""
 
     def undo(self, action: Callable[[], None]) -> None:
         """How to take back a change of Python state, if the trace fails."""

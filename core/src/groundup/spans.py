@@ -25,17 +25,16 @@ class Recorder(Protocol):
     """What a recorder must understand. Calls of one thread nest: each `end` is the last begin's."""
 
     def begin(self, kind: str, name: str) -> None:
-        """A span begins. `kind`: "span", "wait", "compile", "plan", "allocate", "trace",
-        "copy"."""
+        """A span begins. `kind`: "span", "wait", "compile", "plan", "allocate", "trace"."""
 
     def begin_module(self, module: Any) -> None:
         """An nn.Module is called."""
 
     def begin_update(self, op: Any, inputs: Any) -> None:
-        """An op that writes into its inputs' memory runs."""
+        """An op runs that interceptors do not see, most often in place."""
 
     def begin_launch(self, node: Any, device: Any) -> None:
-        """A launch of a compiled program runs: of its node, or a copy to where a result goes."""
+        """A launch of a compiled program runs, one of `node`."""
 
     def at(self, node: Any) -> None:
         """What follows is the gradient of this graph node."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from groundup.backends.api import Available, Device, Unavailable
@@ -121,6 +123,16 @@ def default_reason() -> str:
 def set_default_device(spec: DeviceLike) -> None:
     """Make `spec` the default device; None chooses anew. Raises what `device_for` raises."""
     _devices.set_default(spec)
+
+
+@contextmanager
+def by_default(device: Device) -> Iterator[None]:
+    """While inside, tensors are made on `device` where none is given."""
+    before, _devices._default = _devices._default, (device, "for now")
+    try:
+        yield
+    finally:
+        _devices._default = before
 
 
 def reopen(spec: str) -> Device:

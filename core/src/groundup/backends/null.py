@@ -10,7 +10,6 @@ that size would.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -31,17 +30,14 @@ from groundup.backends.api import (
     View,
 )
 from groundup.backends.hookspecs import hookimpl
-from groundup.errors import ConfigError, OutOfMemory
+from groundup.errors import OutOfMemory
 from groundup.layout import Layout
+from groundup.units import parse_size
 
 if TYPE_CHECKING:
     from groundup.ops.op import Op
 
 _EVERYTHING: Final = frozenset({"store", "compute", "matmul"})
-_UNITS: Final = {
-    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40,
-}  # fmt: skip
 
 
 @attrs.define
@@ -138,6 +134,13 @@ class NullDevice(Device):
         return DeviceInfo("null", "counts, computes nothing", everything, memory=_memory())
 
 
+def fresh() -> NullDevice:
+    """A null device of one's own, with nothing counted yet, that never runs out of memory."""
+    device = NullDevice()
+    device.info = attrs.evolve(device.describe(), memory=None)
+    return device
+
+
 class Null(Backend):
     """The built-in backend `null`."""
 
@@ -156,14 +159,7 @@ class Null(Backend):
 
 def _memory() -> int | None:
     given = os.environ.get("GROUNDUP_NULL_MEMORY", "").strip()
-    if not given:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", given, re.ASCII)
-    if match is None or match[2].upper() not in _UNITS:
-        raise ConfigError(
-            f"GROUNDUP_NULL_MEMORY: {given!r} is no size", hint='write it like "80GB" or "24GiB"'
-        )
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return parse_size(given, "GROUNDUP_NULL_MEMORY") if given else None
 
 
 @hookimpl

@@ -29,7 +29,7 @@ def build() -> App:
     """The application with its own commands and those of plugins."""
     from cyclopts import App
 
-    from groundup.cli import generate, listings, new_backend, profile, train
+    from groundup.cli import generate, graph, listings, new_backend, profile, train
 
     app = App(
         name="groundup",
@@ -41,6 +41,7 @@ def build() -> App:
     app.command(train.train)
     app.command(generate.generate)
     app.command(profile.profile)
+    app.command(graph.graph)
     app.command(listings.backends)
     app.command(listings.ops)
     app.command(new_backend.new_backend)

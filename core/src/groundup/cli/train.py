@@ -15,10 +15,15 @@ from groundup.train.config import PRESETS, TrainConfig, preset, read_toml, types
 _EXTRA_NAMES = {"out": ("--out", "--out-dir")}  # nanoGPT's name for it
 
 
-def _flags() -> Any:
-    """A class with every setting of a run as a flag, None where it was not given."""
+def make_flags(*wanted: str) -> Any:
+    """A class with settings of a run as flags, None where one was not given.
+
+    `wanted` are groups of settings or single ones; all if there are none.
+    """
     fields = []
     for field in dataclasses.fields(TrainConfig):
+        if wanted and not {field.name, field.metadata["group"]} & {*wanted}:
+            continue
         kind = types()[field.name]
         parameter = Parameter(
             name=_EXTRA_NAMES.get(field.name),
@@ -40,7 +45,7 @@ def _flags() -> Any:
 if TYPE_CHECKING:
     Flags = Any
 else:
-    Flags = _flags()
+    Flags = make_flags()
 
 
 def train(

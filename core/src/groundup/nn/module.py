@@ -89,7 +89,8 @@ class Module:
         object.__setattr__(self, name, tensor)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leave = None if mode.trace is None else mode.trace.enter(self)
+        if mode.trace is not None:
+            mode.trace.enter(self)
         recorder = current.recorder
         if recorder is not None:
             recorder.begin_module(self)
@@ -99,8 +100,6 @@ class Module:
             self._locate(error)
             raise
         finally:
-            if leave is not None:
-                leave()
             if recorder is not None:
                 recorder.end()
 

@@ -226,6 +226,8 @@ def _variants(cls: type[Any], make: Make) -> Iterator[tuple[str, Any, Any, Any, 
     yield "dropout", cls(**plain, dropout=0.25), square, (state,), set()
     both = cls(**plain, dropout=0.5, masked=True, causal=True)
     yield "mask-dropout", both, square, (make.normal(5, 5), state), set()
+    shared = ((1, 4, 3, 4), (1, 2, 8, 4), (1, 2, 8, 4))
+    yield "grouped-dropout", cls(**plain, dropout=0.25), shared, (state,), set()
     yield "no-queries", cls(**plain), ((2, 3, 0, 4), *square[1:]), (), {"empty"}
     yield "no-keys", cls(**plain), (square[0], (2, 3, 0, 4), (2, 3, 0, 4)), (), {"empty"}
     yield "no-batch", cls(**plain, causal=True), ((0, 3, 5, 4),) * 3, (), {"empty"}

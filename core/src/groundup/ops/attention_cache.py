@@ -66,6 +66,7 @@ class CachedAttention(Op, name="cached_attention", family="attention"):
             ("full", (2, 4, 4, 1, 9, 8), 9), ("prefill", (1, 2, 2, 5, 9, 4), 5),
             ("chunk", (1, 2, 2, 3, 9, 4), 7), ("grouped", (2, 6, 2, 2, 33, 4), 20),
             ("nothing-yet", (1, 2, 1, 1, 5, 4), 0), ("empty", (0, 2, 2, 1, 5, 4), 3),
+            ("short", (1, 2, 1, 4, 5, 4), 2),  # the first queries stand before the first position
         ):  # fmt: skip
             inputs = (make.normal(B, H, T, D), make.normal(B, G, S, D), make.normal(B, G, S, D))
             count = Operand(np.asarray(np.int32(length)))

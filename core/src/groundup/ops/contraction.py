@@ -85,6 +85,7 @@ class MatMul(Op, name="matmul", family="contraction"):
         for name, view in (("transposed", lambda x: x.mT), ("sliced", lambda x: x[:, ::2].mT)):
             pair = (make.normal(7, 10, view=view), make.normal(3, 7, view=lambda y: y.mT))
             yield Case(cls(), pair, name, frozenset({"view"}))
+        yield Case(cls(), (make.normal(700, 500), make.normal(500)), "large-vector")
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:

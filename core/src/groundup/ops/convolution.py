@@ -339,6 +339,8 @@ CASES: Final[tuple[tuple[str, Shape, Shape, dict[str, Any]], ...]] = (
     ("one", (1, 1, 1, 1), (1, 1, 1, 1), {}),
     ("wide-padding", (1, 1, 2, 3), (1, 1, 2, 1), {"padding": (3, 1)}),
     ("empty-batch", (0, 2, 4, 4), (3, 2, 3, 3), {}),
+    ("pointwise-strided", (2, 3, 5, 4), (5, 3, 1, 1), {"stride": (2, 1)}),
+    ("pointwise-padded", (1, 2, 3, 4), (3, 2, 1, 1), {"padding": (1, 0)}),
 )
 
 

@@ -110,6 +110,11 @@ class Binary(Op):
             yield case("special", left, right, "nan", "special")
             big = make.values(extremes(make.dtype))
             yield case("extreme", big, make.values(extremes(make.dtype)[::-1]), "special")
+        elif make.dtype.kind == "int" and cls.second is None:  # where any two integers will do
+            least, most = make.dtype.range
+            ends = (most, least, most, least), (1, most, most, least)
+            x, y = (Operand(np.array(values, make.dtype.numpy)) for values in ends)
+            yield case("limits", x, y)
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:

@@ -18,6 +18,7 @@ from groundup.ops.creation import *
 from groundup.ops.einsum import *
 from groundup.ops.elementwise import *
 from groundup.ops.extrema import *
+from groundup.ops.fusion import *
 from groundup.ops.indexing import *
 from groundup.ops.loss import *
 from groundup.ops.masking import *

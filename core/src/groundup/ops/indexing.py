@@ -44,6 +44,9 @@ class Take(Movement, name="take", family="indexing"):
         need_index("take", indices)
         return Spec(x.shape[:axis] + indices.shape + x.shape[axis + 1 :], x.dtype)
 
+    def cost(self, x: Spec, indices: Spec) -> Cost:
+        return _looked_up(x, indices, self.infer(x, indices))
+
     def compose(self, x: Tensor, indices: Tensor) -> Tensor:
         axis = self.axis % x.ndim
         out = self.infer(x.spec, indices.spec)
@@ -100,6 +103,9 @@ class Gather(Movement, name="gather", family="indexing"):
         _need_fit("gather", self.axis, x, indices)
         return Spec(indices.shape, x.dtype)
 
+    def cost(self, x: Spec, indices: Spec) -> Cost:
+        return _looked_up(x, indices, self.infer(x, indices))
+
     def vjp(self, ctx: Ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         (indices,) = ctx.saved
         return zero(grad).expand(ctx.specs[0].shape).scatter_add(indices, grad, self.axis), None
@@ -117,6 +123,11 @@ class Gather(Movement, name="gather", family="indexing"):
     def errors(cls, make: Make) -> Iterator[BadCase]:
         for indices, axis, error, text in _misfits(make):
             yield BadCase(cls(axis=axis), (make.normal(4, 3), indices), error, text)
+
+
+def _looked_up(x: Spec, indices: Spec, out: Spec) -> Cost:
+    """Of a large table only what was asked for is read."""
+    return Cost(0, min(x.nbytes, out.nbytes) + indices.nbytes + out.nbytes)
 
 
 class ScatterAdd(Op, name="scatter_add", family="indexing"):
@@ -340,7 +351,7 @@ def _pairs(make: Make) -> Iterator[tuple[str, int, Shape, Operand]]:
         ("middle", 1, (2, 6, 3), (2, 4, 3)),
         ("vector", 0, (7,), (11,)), ("one", 0, (1,), (1,)), ("smaller", 1, (4, 5, 6), (2, 9, 3)),
         ("empty-indices", 0, (5, 3), (0, 3)), ("empty-x", 1, (0, 3), (0, 2)),
-        ("odd", 0, (129, 3), (257, 3)),
+        ("odd", 0, (129, 3), (257, 3)), ("two-columns", 0, (6, 2), (5, 2)),
     ):  # fmt: skip
         yield name, axis, shape, make.ints(0, shape[axis], *wanted)
     yield "repeated", 0, (4,), ids([2, 2, 0, 2, 2])

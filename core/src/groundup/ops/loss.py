@@ -70,6 +70,8 @@ class ClassLoss(Op):
             ignored = Operand(np.array([1, -100, 3, -100], np.int32))
             yield cls._case(make.normal(4, 5), ignored, f"{reduction}-ignored",
                             reduction=reduction)  # fmt: skip
+        one_class = Operand(np.array([0, -100, 0], np.int32))
+        yield cls._case(make.normal(3, 1), one_class, "one-class-ignored")
         none = Operand(np.full(3, 2, np.int32))
         yield cls._case(make.normal(3, 4), none, "all-ignored", {"nan"}, ignore_index=2)
         ids = Operand(np.array([2, 0, 1], np.int64), lambda t: t[::-1])
@@ -232,6 +234,16 @@ class CrossEntropyBackward(ClassLoss, name="cross_entropy_backward", family="los
         return Case(op, (scores, target, row, grad, dsum), name, frozenset(tags))
 
     @classmethod
+    def samples(cls, make: Make) -> Iterator[Case]:
+        yield from super().samples(make)
+        ids = Operand(np.array([1, -100, 2], np.int32))
+        usual = cls._case(make.normal(3, 4), ids, "silent", {"nan", "special"})
+        scores, target, row, grad, _ = usual.inputs
+        scores.base[1] = np.nan  # of a row that gets no gradient
+        zeros = Operand(np.zeros_like(row.base))
+        yield Case(usual.op, (scores, target, row, grad, zeros), usual.id, usual.tags)
+
+    @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
         row = Operand(np.zeros(4, np.float32))
         ids = make.ints(0, 3, 4)
@@ -284,6 +296,10 @@ class MseLoss(Op, name="mse_loss", family="loss"):
         if x.dtype is not target.dtype or not x.dtype.is_floating:
             raise DTypeError(f"mse_loss: x is {x}, target is {target}: needs one float dtype")
         return x if self.reduction == "none" else Spec((), x.dtype)
+
+    def cost(self, x: Spec, target: Spec) -> Cost:
+        """A difference, a square and a sum per element."""
+        return Cost(3 * x.size, x.nbytes + target.nbytes + self.infer(x, target).nbytes)
 
     def compose(self, x: Tensor, target: Tensor) -> Tensor:
         error = x.astype(wide(x.dtype)) - target.astype(wide(x.dtype))

@@ -9,7 +9,7 @@ from groundup import dtypes as dt
 from groundup.errors import DTypeError, ShapeError
 from groundup.layout import Layout, Spec
 from groundup.ops.accuracy import EXACT
-from groundup.ops.op import Ctx, Op
+from groundup.ops.op import Cost, Ctx, Op
 from groundup.ops.samples import BadCase, Case, Make
 from groundup.shapes import (
     Shape,
@@ -275,6 +275,10 @@ class Assign(Movement, name="assign", family="movement"):
             hint = f"use value.astype(groundup.{target.dtype})"
             raise DTypeError(f"assign: target is {target}, value is {value}", hint=hint)
         return target
+
+    def cost(self, target: Spec, value: Spec) -> Cost:
+        """What `target` held is not read."""
+        return Cost(0, value.nbytes + target.nbytes)
 
     @classmethod
     def samples(cls, make: Make) -> Iterator[Case]:

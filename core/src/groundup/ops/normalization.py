@@ -200,7 +200,8 @@ class AddLayerNorm(RowNorm, name="add_layer_norm", family="normalization"):
         self, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         total = widened(x) + widened(residual)
-        out = _layer_norm(total, weight, bias, self.eps)
+        vectors = [widened(vector) for vector in (weight, bias) if vector is not None]
+        out = LayerNorm(eps=self.eps)(total, *vectors)
         return out.astype(x.dtype), total.astype(x.dtype)
 
     def vjp(self, ctx: Ctx, grad: Tensor, grad_sum: Tensor) -> Grads:
@@ -226,7 +227,8 @@ class AddRMSNorm(RowNorm, name="add_rms_norm", family="normalization"):
 
     def compose(self, x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         total = widened(x) + widened(residual)
-        return _rms_norm(total, weight, self.eps).astype(x.dtype), total.astype(x.dtype)
+        out = RMSNorm(eps=self.eps)(total, widened(weight))
+        return out.astype(x.dtype), total.astype(x.dtype)
 
     def vjp(self, ctx: Ctx, grad: Tensor, grad_sum: Tensor) -> Grads:
         total, weight = ctx.saved

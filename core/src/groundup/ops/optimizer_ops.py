@@ -195,6 +195,7 @@ class Sgd(Update, name="sgd", family="optimizer"):
         op = cls(count=1, weight_decay=(0.0,), momentum=0.9, dampening=0.5)
         three = (make.normal(6), make.normal(6), make.normal(6))
         yield Case(op, (*_numbers(step=1), *three), "first-step")
+        yield Case(op, (*_numbers(step=2), *three), "second-step")
         op = cls(count=1, weight_decay=(0.1,))
         yield Case(op, (*_numbers(), *_views(make)), "view", frozenset({"view"}))
 
@@ -242,6 +243,9 @@ class AdamW(Update, name="adamw", family="optimizer"):
         view = _views(make)
         moments = (make.normal(3, 4), Operand(abs(make.normal(3, 4).base)))
         yield Case(op, (*_numbers(), *view, *moments), "view", frozenset({"view"}))
+        op = cls(count=1, weight_decay=(0.1,), beta1=0.0)
+        yield Case(op, (*_numbers(), *[make.normal(5)] * 3, Operand(abs(make.normal(5).base))),
+                   "no-beta1")  # fmt: skip
 
 
 def bias_correction(beta: float, step: Tensor) -> Tensor:

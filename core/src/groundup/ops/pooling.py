@@ -150,6 +150,9 @@ class MaxPool2dBackward(Pool, name="max_pool2d_backward", family="contraction"):
         view = make.normal(4, 3, 2, 1, view=lambda x: x.T)
         far = make.values(np.full((1, 2, 2, 3), 9.0))
         yield Case(op, (view, far, make.normal(1, 2, 2, 3)), "unmet", frozenset({"view"}))
+        op = cls(kernel=(2, 2), stride=(2, 2), padding=(1, 1))
+        x = make.values([[[[np.inf, 1.0], [2.0, 3.0]]]])
+        yield Case(op, (x, x, make.normal(1, 1, 2, 2)), "padded-inf", frozenset({"special"}))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:

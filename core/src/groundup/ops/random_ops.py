@@ -315,6 +315,10 @@ class Categorical(Op, name="categorical", family="random"):
             yield Case(cls(), (make.normal(*shape, scale=2.0), sample_state()), name)
         masked = make.values([[-np.inf, 0, -np.inf], [0, -np.inf, -np.inf], [np.nan, 0, 0]])
         yield Case(cls(), (masked, sample_state()), "special", frozenset({"nan", "special"}))
+        state = Operand(np.array([75465, 0, 0, 0], np.int32))  # its first word is 334: almost 0
+        for name, logit in (("least-noise", 10), ("least-noise-beaten", 6.4)):
+            likely = make.values([[logit, 0, 0, 0]])
+            yield Case(cls(), (likely, state), name, frozenset({"special"}))
         views = (make.normal(6, 8, view=lambda x: x[:, ::2].mT), sample_state())
         yield Case(cls(), views, "view", frozenset({"view"}))
 

@@ -54,6 +54,8 @@ class Sum(Reduction, name="sum", family="reduction"):
         if make.dtype.is_floating:
             yield Case(cls(), (make.values([4096.0, 0.5, -4096.0, 0.25]),), "cancelling")
             yield Case(cls(axes=(0,)), (make.uniform(0, 1, 5000, 2),), "one-sign")
+            turned = make.normal(4, 150, 140, view=lambda x: x.T)
+            yield Case(cls(axes=(1, 2)), (turned,), "turned", frozenset({"view"}))
 
 
 class Mean(Reduction, name="mean", family="reduction"):

@@ -99,7 +99,7 @@ class Cast(Op, name="cast", family="elementwise"):
         yield Case(cls(dtype=dt.float32), (make.normal(),), "scalar")
         if make.dtype.is_floating:
             special = make.values([*SPECIAL_FLOATS, 1e30, -1e30, 0.5, 1.5, -2.5])
-            for target in (dt.int32, dt.bool_, dt.float16, dt.uint8):
+            for target in (dt.int32, dt.bool_, dt.float16, dt.uint8, dt.int64):
                 tags = frozenset({"nan", "special"})
                 yield Case(cls(dtype=target), (special,), f"special-to-{target}", tags)
 

@@ -35,7 +35,7 @@ class ProgramNode(Protocol):
 class Event:
     """A stretch of the thread's time. Seconds count from the beginning of the profile."""
 
-    kind: str  # "op", "module", "wait", "compile", "plan", "allocate", "trace", "copy" or "span"
+    kind: str  # "op", "module", "wait", "compile", "plan", "allocate", "trace" or "span"
     name: str
     lane: str
     module: str  # the path of the module that it belongs to, "" for none

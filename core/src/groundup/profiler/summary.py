@@ -16,7 +16,7 @@ from groundup.profiler.recording import Event
 _NUMBER: Final = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a path
 Row = TypeVar("Row")
 # Work that a program asks for, as against the Python around it.
-_WORK: Final = ("op", "wait", "compile", "plan", "allocate", "trace", "copy")
+_WORK: Final = ("op", "wait", "compile", "plan", "allocate", "trace")
 
 
 @attrs.define

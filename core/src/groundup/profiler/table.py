@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from groundup.profiler.summary import OpRow, Summary
+from groundup.units import in_bytes, scaled
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH: Final = 110
-_UNITS: Final = ("", "k", "M", "G", "T", "P")
 
 
 def render(summary: Summary, limit: int) -> str:
@@ -41,7 +41,7 @@ def _ops(summary: Summary, limit: int) -> Table:
         times = [_ms(row.seconds), _share(row.seconds, summary.seconds)]
         times += [_ms(row.device_seconds)] if measured else []
         amounts = (row.flops, row.bytes, row.rate(row.flops), row.rate(row.bytes))
-        work = [_scaled(amount) if amount else "" for amount in amounts]
+        work = [scaled(amount) if amount else "" for amount in amounts]
         counts = [str(row.calls), str(row.launches)]
         table.add_row(row.name, row.device, *counts, *times, *work)
     return table
@@ -85,11 +85,11 @@ def _totals(summary: Summary) -> Iterator[str]:
     yield (
         f"{summary.seconds:.3f} s, {summary.work:.1%} of it in ops, waits and compilations; "
         f"{counts.launches:,} launches, {counts.compiled:,} kernels compiled, "
-        f"{counts.allocations:,} allocations of {_bytes(counts.bytes_allocated)}, "
+        f"{counts.allocations:,} allocations of {in_bytes(counts.bytes_allocated)}, "
         f"{counts.waits:,} waits for a device"
     )
     for name, peak in summary.peak_memory.items():
-        yield f"peak memory of {name}'s pool: {_bytes(peak)}"
+        yield f"peak memory of {name}'s pool: {in_bytes(peak)}"
     if any(row.device_seconds is not None for row in summary.ops):
         yield (
             "host ms is wall time, which includes waiting for each launch to be timed. device ms "
@@ -117,16 +117,3 @@ def _ms(seconds: float | None) -> str:
 
 def _share(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else ""
-
-
-def _scaled(amount: float) -> str:
-    """1234567 as "1.23 M"."""
-    power = 0
-    while amount >= 1000 and power < len(_UNITS) - 1:
-        amount /= 1000
-        power += 1
-    return f"{amount:.3g} {_UNITS[power]}"
-
-
-def _bytes(amount: int) -> str:
-    return f"{_scaled(amount)}B"

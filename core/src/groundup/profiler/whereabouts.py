@@ -7,7 +7,7 @@ from typing import Any, Final
 from groundup.spans import LANES
 
 OTHER: Final = "other"  # the lane of what is on no other
-_FREE: Final = (OTHER, "compiled", "forward")  # lanes that a span may take over
+_FREE: Final = (OTHER, "forward")  # lanes that a span may take over
 
 
 class Whereabouts:

@@ -22,7 +22,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import attrs
 
@@ -34,6 +34,7 @@ from groundup.graph import mode, observers
 from groundup.program import signature as trees
 from groundup.program.entry import Entry, trace_call
 from groundup.program.guards import Surroundings, token
+from groundup.program.passes import PASSES, Pass
 from groundup.program.passes.dead_code import remove_dead_code
 from groundup.program.program import Program
 from groundup.program.saved import host_state, save
@@ -45,7 +46,17 @@ _log: Final = logging.getLogger("groundup.compile")
 _MANY: Final = 8  # retraces of one function after which its author should know
 
 
-def compile(function: Callable[..., Any]) -> Compiled:
+@overload
+def compile(function: Callable[..., Any], *, passes: Sequence[Pass] = PASSES) -> Compiled: ...
+
+
+@overload
+def compile(*, passes: Sequence[Pass]) -> Callable[[Callable[..., Any]], Compiled]: ...
+
+
+def compile(
+    function: Callable[..., Any] | None = None, *, passes: Sequence[Pass] = PASSES
+) -> Compiled | Callable[[Callable[..., Any]], Compiled]:
     """`function`, traced once per kind of arguments and replayed from then on.
 
     A decorator for functions and methods, or a call: `groundup.compile(model)`. Tensors among the
@@ -55,10 +66,16 @@ def compile(function: Callable[..., Any]) -> Compiled:
     their memory, which the program reads and updates: parameters, optimizer state, random states.
     It returns fresh tensors. Inside another compiled function it is part of that one.
 
+    `passes` are what is done to its programs; `groundup.program.passes.EXACT` leaves fusion out, so
+    that results are the eager function's to the bit on every device. `@compile(passes=...)` works
+    too.
+
     Raises TraceError for what a program cannot contain, with the line and a way out; nothing has
     changed then.
     """
-    return Compiled(function)
+    if function is None:
+        return functools.partial(Compiled, passes=passes)
+    return Compiled(function, passes)
 
 
 class Compiled:
@@ -68,9 +85,10 @@ class Compiled:
     the first was traced.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], passes: Sequence[Pass] = PASSES) -> None:
         functools.update_wrapper(self, function, updated=())
         self.function = function
+        self.passes = tuple(passes)
         self.retraces: list[str] = []
         self._entries: dict[object, list[Entry]] = {}
         self._lock = threading.RLock()
@@ -139,7 +157,7 @@ class Compiled:
             broken = _reason(same_key, tensors)
             self._note_retrace(broken or _difference(arguments, self._arguments))
         with span(self._name, "trace"):
-            entry = trace_call(self.function, args, kwargs, tensors)
+            entry = trace_call(self.function, args, kwargs, tensors, self.passes)
         # Programs whose guards broke would mostly be tried in vain, and they hold memory.
         same_key[:] = [each for each in same_key if each.guards.broken() is None]
         same_key.append(entry)

@@ -22,7 +22,8 @@ from groundup.program.executable import Executable
 from groundup.program.guards import Guards, Surroundings, changed
 from groundup.program.lowering import lower_program
 from groundup.program.passes import PASSES, Pass, optimize
-from groundup.program.program import Program
+from groundup.program.passes.fusion import fuse_elementwise
+from groundup.program.program import Program, verify
 from groundup.program.storage import has_memory, is_written
 from groundup.program.trace import LeafGrad, Tracer
 from groundup.tensor import Tensor
@@ -125,6 +126,7 @@ def trace_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     tensors: Sequence[Tensor],
+    passes: Sequence[Pass] = PASSES,
 ) -> Entry:
     """The program of `function(*args, **kwargs)`; `tensors` are those among the arguments.
 
@@ -163,7 +165,7 @@ def trace_call(
         program = tracer.finish([t._view for t in outputs], _names(around))
     finally:
         tracer.restore()
-    executable = tracer.guarded(lambda: build(program, tracer))
+    executable = tracer.guarded(lambda: build(program, tracer, passes))
     around.guard(tracer.guards)
     tracer.guards.settle()
     barrier = _barrier(outputs) if any(differentiable) else None
@@ -179,8 +181,17 @@ def _add(outputs: list[Tensor], t: Tensor) -> int:
 def build(program: Program, tracer: Tracer, passes: Sequence[Pass] = PASSES) -> Executable:
     """The program after the passes, in kernels of the tracer's device, bound to memory."""
     device = tracer.device or default_device()  # a function without tensors runs anywhere
-    lowered = lower_program(optimize(program, passes), device)
+    program = optimize(program, passes)
+    lowered = lower_program(program, device)
+    composed = _op_names(program) - _op_names(lowered.program)
+    if composed and fuse_elementwise in passes and "fused" not in composed:
+        # Some composites have no kernel there; their parts may be fused with what is around them.
+        lowered = lower_program(verify(fuse_elementwise(lowered.program)), device)
     return Executable(lowered, tracer.state())
+
+
+def _op_names(program: Program) -> set[str]:
+    return {node.op.name for node in program.nodes}
 
 
 def _stand_ins(tracer: Tracer, tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:

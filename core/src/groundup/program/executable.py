@@ -40,22 +40,23 @@ class Executable:
         self.state = state
         self._shared = arenas_of(self.device)
         self._views: dict[Value, View] = {}
+        self._aside: dict[Value, View] = {}
         self._arenas = self._shared.take(self.plan.arenas, self.device)
         self._run_setup()
         bound = [(node, launch) for node in self.program.nodes for launch in self._bind([node])]
-        effects = self._effects()
-        self.launches: list[Launch] = [*[launch for _, launch in bound], *effects]
-        self._sources = [*[node for node, _ in bound], *[None] * len(effects)]
+        bound += self._effects()
+        self.launches: list[Launch] = [launch for _, launch in bound]
+        self.sources = [node for node, _ in bound]  # whose launch each is
         self._replay = self.device.compile(self) or self.device.record(self.launches)
-        self._inputs = [self._tensor(value) for value in self.program.inputs]
-        self._outputs = [self._tensor(value) for value in self.program.outputs]
+        self._inputs = [self._tensor(self.view(value)) for value in self.program.inputs]
+        self._outputs = [self._tensor(self._result(value)) for value in self.program.outputs]
         self._written = [state[effect.target] for effect in self.program.effects]
         self.written = frozenset(map(id, self._written))  # by identity, as are those that it reads
         self.reads = frozenset(id(view) for view in state.values())
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Outputs for these inputs, which must have the program's shapes and dtypes."""
-        with self._shared.turn, Setting(grad=False, interceptor=None):
+        with self._shared.turn, Setting(grad=False, interceptor=None), span("compiled"):
             for target, given in zip(self._inputs, inputs, strict=True):
                 if given._view.layout.spec is not target._view.layout.spec:
                     raise ShapeError(f"program: an input is {given.spec}, wanted {target.spec}")
@@ -63,8 +64,7 @@ class Executable:
             self._replay_once()
             for view in self._written:
                 view.version += 1
-            with span("results", "copy"):
-                return [dispatch.run(Contiguous(), (t,)) for t in self._outputs]
+            return [_copied(t) for t in self._outputs]
 
     def _replay_once(self) -> None:
         """One run of the launches: recorded, or one by one where a profile looks on."""
@@ -73,7 +73,7 @@ class Executable:
             device.launches += len(self.launches)
             self._replay()
             return
-        for node, launch in zip(self._sources, self.launches, strict=True):
+        for node, launch in zip(self.sources, self.launches, strict=True):
             if recorder is not None:
                 recorder.begin_launch(node, device)
             try:
@@ -88,8 +88,8 @@ class Executable:
 
     # ---- memory ----
 
-    def _tensor(self, value: Value) -> Tensor:
-        return Tensor(self.view(value), self.device, None, 0)
+    def _tensor(self, view: View) -> Tensor:
+        return Tensor(view, self.device, None, 0)
 
     def view(self, value: Value) -> View:
         """Where a value of the program lies."""
@@ -171,24 +171,47 @@ class Executable:
             raise ProgramError(f"{name} cannot assign {source.layout!r} to {target.layout!r}")
         return [plan.kernel.bind([target, source], [target])]
 
-    def _effects(self) -> list[Launch]:
-        """Copies of what could not be made in its target's memory.
+    def _effects(self) -> list[tuple[Node, Launch]]:
+        """Copies of what could not be made in its target's memory, as of the nodes that made it.
 
         All effects happen at once: a value in captured memory that these copies overwrite is first
-        put aside.
+        put aside, and so is an output there.
         """
-        plan, first, then = self.plan, [], []
+        plan, producers = self.plan, self.program.producers()
+        first: list[tuple[Node, Launch]] = []
+        then: list[tuple[Node, Launch]] = []
         pending = [e for e in self.program.effects if plan.homes.get(e.value) is not e.target]
         overwritten = {effect.target for effect in pending}
+        for value in (*self.program.outputs, *[effect.value for effect in pending]):
+            if plan.base.get(value, (value, 0))[0] in overwritten and value not in self._aside:
+                aside = self._aside[value] = self.device.empty(Layout.contiguous(value.spec))
+                node = Node(Contiguous(), (value,), ())
+                first += [(node, launch) for launch in self._copy(aside, self.view(value))]
         for effect in pending:
-            source = self.view(effect.value)
-            if plan.base.get(effect.value, (effect.value, 0))[0] in overwritten:
-                aside = self.device.empty(Layout.contiguous(effect.value.spec))
-                first += self._copy(aside, source)
-                source = aside
-            then += self._copy(self.view(effect.target), source)
+            maker = producers.get(effect.value)
+            where = ("", "") if maker is None else (maker.scope, maker.lane)
+            node = Node(Assign(), (effect.target, effect.value), (), *where)
+            copies = self._copy(self.view(effect.target), self._result(effect.value))
+            then += [(node, launch) for launch in copies]
         return first + then
+
+    def _result(self, value: Value) -> View:
+        """Where a result lies while effects happen."""
+        return self._aside.get(value) or self.view(value)
 
     def describe(self) -> Any:
         """What each launch says of itself, for profiles and exports."""
         return [launch.describe() for launch in self.launches]
+
+
+def _copied(t: Tensor) -> Tensor:
+    """A fresh tensor of the same values. Interceptors do not see it made, a profile does."""
+    recorder = current.recorder
+    if recorder is not None:
+        recorder.begin_update(Contiguous(), (t,))
+    try:
+        copy: Tensor = dispatch.run(Contiguous(), (t,))
+    finally:
+        if recorder is not None:
+            recorder.end()
+    return copy

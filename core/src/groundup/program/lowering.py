@@ -92,7 +92,7 @@ def _with_copies(node: Node, plan: RunKernel) -> list[Node]:
     inputs, copies = list(node.inputs), []
     for index in plan.copies:
         copy = Value(Layout.contiguous(inputs[index].spec))
-        copies.append(Node(Contiguous(), (inputs[index],), (copy,), node.scope))
+        copies.append(Node(Contiguous(), (inputs[index],), (copy,), node.scope, node.lane))
         inputs[index] = copy
     return [*copies, attrs.evolve(node, inputs=tuple(inputs))]
 
@@ -112,11 +112,11 @@ def _composed(node: Node, rewriter: Rewriter, device: Device) -> list[Node]:
     program = tracer.finish([t._view for t in outs], {})
     if program.captured:
         raise ProgramError(f"the composition of {node.op!r} uses tensors from outside")
-    made = [attrs.evolve(each, scope=node.scope) for each in program.nodes]
+    made = [attrs.evolve(each, scope=node.scope, lane=node.lane) for each in program.nodes]
     for old, new in zip(node.outputs, program.outputs, strict=True):
         if not new.layout.is_row_major:
             dense = Value(Layout.contiguous(new.spec))
-            made.append(Node(Contiguous(), (new,), (dense,), node.scope))
+            made.append(Node(Contiguous(), (new,), (dense,), node.scope, node.lane))
             new = dense
         rewriter.replace(old, new)
     return _lowered(made, Rewriter(), device)

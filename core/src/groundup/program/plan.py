@@ -9,6 +9,7 @@ kernel does (`in_place`), and nobody reads the input afterwards.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
@@ -43,6 +44,7 @@ class Plan:
     in_place: frozenset[Value]  # outputs that took over the memory of an input
     arenas: tuple[int, ...]  # bytes of each
     sum_of_values: int  # bytes, if nothing were reused
+    live: tuple[int, ...]  # bytes that are alive while each node runs
     largest_live_set: int  # bytes: no plan can do with less
 
     @property
@@ -109,6 +111,7 @@ class _Planner:
                 spaces.append(_Block(self._aligned(kernel.workspace), time, time, [], node))
         blocks = [*{id(block): block for block in self.blocks.values()}.values(), *spaces]
         arenas = _fit(blocks, self._limit())
+        live = _live(blocks, self.end)
         places = {v: b.place for v, b in self.blocks.items() if b.place is not None}
         return Plan(
             places=places,
@@ -118,7 +121,8 @@ class _Planner:
             in_place=frozenset(self.in_place),
             arenas=arenas,
             sum_of_values=sum(self._size(value) for value in self._made()),
-            largest_live_set=_largest_live_set(blocks, self.end),
+            live=tuple(live[1:-1]),
+            largest_live_set=max(live),
         )
 
     def _made(self) -> Iterable[Value]:
@@ -235,17 +239,13 @@ def bases(program: Program) -> dict[Value, tuple[Value, int]]:
     return found
 
 
-def _largest_live_set(blocks: Sequence[_Block], end: int) -> int:
-    """Bytes of the moment at which most is alive."""
+def _live(blocks: Sequence[_Block], end: int) -> list[int]:
+    """Bytes that are alive at each time, from before the first node to after the last."""
     change = [0] * (end + 3)
     for block in blocks:
         change[block.first + 1] += block.nbytes
         change[block.last + 2] -= block.nbytes
-    alive = most = 0
-    for step in change:
-        alive += step
-        most = max(most, alive)
-    return most
+    return list(itertools.accumulate(change[:-1]))
 
 
 def _fit(blocks: Sequence[_Block], limit: int | None) -> tuple[int, ...]:
@@ -260,7 +260,7 @@ def _fit(blocks: Sequence[_Block], limit: int | None) -> tuple[int, ...]:
     sizes = [
         max((b.place.offset + b.nbytes for b in placed if b.place), default=0) for placed in arenas
     ]
-    return tuple(sizes) if any(sizes) else ()
+    return tuple(sizes) if blocks else ()
 
 
 def _place(block: _Block, arenas: list[list[_Block]], limit: int | None) -> Place:

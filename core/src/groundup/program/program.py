@@ -51,12 +51,17 @@ class Value:
 
 @attrs.frozen(eq=False)
 class Node:
-    """`outputs = op(*inputs)`. `scope` is the path of the module that it came from, or ""."""
+    """`outputs = op(*inputs)`.
+
+    `scope` is the path of the module that it came from, `lane` says whether it is of the forward
+    or backward pass or of the optimizer (a name in `spans.LANES`); either may be "".
+    """
 
     op: Op
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     scope: str = ""
+    lane: str = ""
 
     @property
     def is_view(self) -> bool:
@@ -155,10 +160,11 @@ def _call(node: Node, names: Mapping[Value, str]) -> str:
     arguments = [names.get(value, "?") for value in node.inputs]
     arguments += [f"{name}={getattr(op, name)!r}" for name in op.fields if name not in _IMPLIED]
     where = f"  # {node.scope}" if node.scope else ""
-    return f"{op.name}({', '.join(arguments)}){where}"
+    return f"{getattr(op, 'title', op.name)}({', '.join(arguments)}){where}"
 
 
-_IMPLIED: Final = frozenset({"strides"})  # the listing shows them with the value's shape
+# The listing shows strides with the value's shape, and a fused body before its inputs.
+_IMPLIED: Final = frozenset({"strides", "body", "in_place"})
 
 
 # ---- verification ----

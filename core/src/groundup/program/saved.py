@@ -147,7 +147,8 @@ def _node_out(node: Node, numbers: Mapping[Value, int]) -> dict[str, Any]:
         record["parameters"] = {
             name: _value_out(getattr(op, name), f"{op.name}: {name}") for name in op.fields
         }
-    return record | ({"scope": node.scope} if node.scope else {})
+    where = {"scope": node.scope, "lane": node.lane}
+    return record | {key: name for key, name in where.items() if name}
 
 
 def _program_in(record: Mapping[str, Any]) -> Program:
@@ -163,7 +164,8 @@ def _program_in(record: Mapping[str, Any]) -> Program:
             raise CheckpointError(f"the program needs an op {each['op']!r}", hint=hint)
         parameters = {k: _value_in(v) for k, v in each.get("parameters", {}).items()}
         op = ops[each["op"]](**parameters)
-        return Node(op, chosen(each["inputs"]), chosen(each["outputs"]), each.get("scope", ""))
+        where = each.get("scope", ""), each.get("lane", "")
+        return Node(op, chosen(each["inputs"]), chosen(each["outputs"]), *where)
 
     return Program(
         inputs=chosen(record["inputs"]),

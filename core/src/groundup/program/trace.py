@@ -25,11 +25,13 @@ from groundup.ops.lower import Adjust, Compose, MakeView
 from groundup.ops.movement import Assign, Contiguous, Expand
 from groundup.ops.op import Op
 from groundup.ops.rounding import Cast
+from groundup.profiler.whereabouts import OTHER, Follower
 from groundup.program import program as ir
 from groundup.program.guards import Guards
 from groundup.program.program import Effect, Program, Value
 from groundup.program.storage import Storage, derived, has_memory, symbolic
 from groundup.program.views import PutView, StridedView
+from groundup.spans import current
 from groundup.tensor import Tensor
 
 T = TypeVar("T")
@@ -62,8 +64,8 @@ class Tracer:
         self._outer_leaves: dict[int, int | None] = {}  # known ones, with their argument
         self._literals: set[int] = set()
         self._undo: list[Callable[[], None]] = []
-        self._modules: list[Any] = []
-        self._scope = ""
+        self._follower = Follower()
+        self._here = self._follower.here
         self._refused: TraceError | None = None
         self._keep: list[object] = []  # what is known by its identity must not die meanwhile
 
@@ -73,8 +75,12 @@ class Tracer:
         """`function()` traced. After an error everything is as it was before."""
 
         def traced() -> Any:
-            with Setting(trace=self), beneath(self.handle):
-                result = function()
+            recorder, current.recorder = current.recorder, self._follower
+            try:
+                with Setting(trace=self), beneath(self.handle):
+                    result = function()
+            finally:
+                current.recorder = recorder
             if self._refused is not None:  # the function caught it, and went another way
                 raise self._refused
             return result
@@ -149,7 +155,9 @@ class Tracer:
         self, op: Op, inputs: tuple[Value, ...], layouts: Sequence[Layout]
     ) -> tuple[Value, ...]:
         outputs = tuple([Value(layout) for layout in layouts])
-        self.nodes.append(ir.Node(op, inputs, outputs, self._scope))
+        lane = self._here.lane
+        lane = "" if lane == OTHER else lane
+        self.nodes.append(ir.Node(op, inputs, outputs, self._here.module, lane))
         return outputs
 
     # ---- ops ----
@@ -163,6 +171,17 @@ class Tracer:
                 raise dispatch.mismatch(op, inputs)
             recorded = recorded or t._node is not None
             self._see(t)
+        outer = self._here.lane
+        if outer == OTHER and recorded and mode.grad and op.differentiable:
+            self._here.lane = "forward"
+        results = self._written_down(op, inputs, device, recorded)
+        self._here.lane = outer
+        self._here.made(results)
+        return results
+
+    def _written_down(
+        self, op: Op, inputs: tuple[Tensor, ...], device: Device, recorded: bool
+    ) -> Any:
         signature = (op, *[t._view.layout for t in inputs])
         plan = device.plans.get(signature) or dispatch.make_plan(op, signature, device)
         kind = type(plan)
@@ -289,18 +308,9 @@ class Tracer:
         """Trace anew when `read` gives something else."""
         self.guards.watch(name, read, *keep)
 
-    def enter(self, module: Any) -> Callable[[], None]:
-        """Nodes get the module's path, and the program depends on its attributes."""
+    def enter(self, module: Any) -> None:
+        """The program depends on the attributes of a module that is called."""
         self.guards.module(module)
-        outer = self._scope
-        self._scope = _path(self._modules, outer, module)
-        self._modules.append(module)
-
-        def leave() -> None:
-            self._modules.pop()
-            self._scope = outer
-
-        return leave
 
     def undo(self, action: Callable[[], None]) -> None:
         """Called if the trace fails."""
@@ -336,16 +346,6 @@ class Tracer:
     def is_literal(self, tensor: Tensor) -> bool:
         """Whether a tensor with memory was made by the function itself."""
         return id(tensor._view.root or tensor._view) in self._literals
-
-
-def _path(outer: Sequence[Any], scope: str, module: Any) -> str:
-    """The path of `module` from the outermost one that is running."""
-    if not outer:
-        return ""
-    for path, found in outer[0].named_modules():
-        if found is module:
-            return str(path)
-    return scope
 
 
 def user_line() -> str:

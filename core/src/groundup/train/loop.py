@@ -11,14 +11,15 @@ import time
 from typing import Any
 
 from groundup import support
-from groundup.backends.devices import default_reason, device_for
+from groundup.backends.api import Device
+from groundup.backends.devices import by_default, default_reason, device_for
 from groundup.data import load_tokenizer
 from groundup.errors import ConfigError
 from groundup.models.checkpoint import hf_config, save_weights
 from groundup.serialization import write_json
 from groundup.spans import span
 from groundup.train.config import TrainConfig
-from groundup.train.dataset import load_dataset
+from groundup.train.dataset import Dataset, load_dataset
 from groundup.train.folder import RunFolder
 from groundup.train.interrupt import Interrupt
 from groundup.train.plot import plot_losses
@@ -40,7 +41,7 @@ def run(config: TrainConfig, *, resume: bool = False) -> int:
         folder.check_free()
     device = device_for(config.device)
     saved = load_tokenizer(folder.tokenizer) if resume and folder.tokenizer.exists() else None
-    session = Session(config, load_dataset(config, saved), device)
+    session = begin(config, load_dataset(config, saved), device)
     tracking = open_tracking(config)
     folder.create()
     with folder.alone():
@@ -49,6 +50,14 @@ def run(config: TrainConfig, *, resume: bool = False) -> int:
         else:
             folder.check_free()  # another run may have begun there meanwhile
         return _run(session, folder, tracking, resume=resume)
+
+
+def begin(config: TrainConfig, dataset: Dataset, device: Device) -> Session:
+    """A run before its first step. Weights are drawn on the cpu: they have the same bits wherever
+    they go from there.
+    """
+    with by_default(device_for("cpu")):
+        return Session(config, dataset, device)
 
 
 def _run(session: Session, folder: RunFolder, tracking: Tracking, *, resume: bool) -> int:

@@ -23,6 +23,8 @@ from groundup.errors import CheckpointError, DataError, GroundupError, NonFinite
 from groundup.files import StrPath
 from groundup.generate import Sampling, generate_ids
 from groundup.models import GPT, GPTConfig
+from groundup.program.compile import Compiled
+from groundup.program.executable import Executable
 from groundup.serialization import Array, load_arrays, save_arrays
 from groundup.spans import span
 from groundup.tensor import Tensor
@@ -104,6 +106,22 @@ class Session:
             loss, norm = reduce(operator.add, losses), self._last_step()
         self.step += 1
         return Measured(loss, norm)
+
+    def programs(self) -> list[tuple[str, int, Executable]]:
+        """What a step consists of: name, how often it runs in a step, program.
+
+        They are there after the first step, if the run is compiled.
+        """
+        parts = self.config.gradient_accumulation_steps
+        if parts == 1:
+            return [("step", 1, _executables(self._whole_step)[0])]
+        first, *others = _executables(self._micro_step)
+        update = ("update", 1, _executables(self._last_step)[0])
+        return [
+            ("first micro-step", 1, first),
+            *[("other micro-steps", parts - 1, other) for other in others],
+            update,
+        ]
 
     def _whole(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """A step of one micro-step: its loss and the gradients' norm."""
@@ -237,6 +255,12 @@ class Session:
             raise CheckpointError(f"{path} holds no state of this run: {error}") from error
         self.step, self.best_step = record["step"], record["best_step"]
         self.best_val_loss = record["best_val_loss"]
+
+
+def _executables(function: Any) -> list[Executable]:
+    return (
+        [entry.executable for entry in function.entries] if isinstance(function, Compiled) else []
+    )
 
 
 def _record(path: StrPath, metadata: Mapping[str, str]) -> dict[str, Any]:

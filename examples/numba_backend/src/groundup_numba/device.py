@@ -12,7 +12,7 @@ from groundup import dtypes
 from groundup.backends.api import Declined, Device, DeviceInfo, Kernel, MemoryStats, View
 from groundup.errors import OutOfMemory
 from groundup.layout import Layout
-from groundup.ops.op import Op
+from groundup.ops import Op
 from groundup_numba import (  # noqa: F401
     contraction,
     elementwise,

@@ -19,7 +19,7 @@ import numpy as np
 
 from groundup.backends.api import Declined, Kernel, Launch, View
 from groundup.layout import Layout
-from groundup.ops.op import Op
+from groundup.ops import Op
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 

@@ -22,7 +22,7 @@ import attrs
 import numpy as np
 
 from groundup import dtypes
-from groundup.backends.api import Kernel, Launch, View
+from groundup.backends.api import Declined, Kernel, Launch, View
 from groundup.layout import Layout
 from groundup.ops.op import Op
 from groundup_cpu_ref.threads import parallel
@@ -43,6 +43,8 @@ class Native:
     params: frozenset[str]
     in_place: bool
     exact: bool
+    # Instead of the function, for an op whose kernel binds in a way of its own.
+    make: Callable[[Op, Sequence[Layout], Sequence[Layout]], CpuKernel | Declined] | None = None
 
 
 def native(
@@ -148,8 +150,10 @@ class CpuKernel(Kernel):
 
 def specialise(
     op: Op, found: Native, inputs: Sequence[Layout], outputs: Sequence[Layout]
-) -> CpuKernel:
+) -> CpuKernel | Declined:
     """The kernel of `op` for these layouts."""
+    if found.make is not None:
+        return found.make(op, inputs, outputs)
     layouts = (*inputs, *outputs)
     if isinstance(found.function, np.ufunc):
         run: Run = found.function

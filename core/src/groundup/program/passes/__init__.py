@@ -13,25 +13,40 @@ from typing import Any, Final, TypeAlias
 
 from groundup.backends.plugins import one_line, plugins
 from groundup.errors import PluginError, ProgramError
+from groundup.program.passes.composites import recognize_composites
 from groundup.program.passes.copies import remove_copies
 from groundup.program.passes.dead_code import remove_dead_code
+from groundup.program.passes.folding import fold_constants
+from groundup.program.passes.fusion import fuse_elementwise
 from groundup.program.passes.identities import apply_identities
+from groundup.program.passes.recomputation import recompute_cheap_values
 from groundup.program.passes.setup import move_to_setup
 from groundup.program.passes.subexpressions import merge_subexpressions
+from groundup.program.passes.windows import simplify_views
 from groundup.program.program import Program, verify
 
 Pass: TypeAlias = Callable[[Program], Program]
 
-# In this order: identities and merging leave values unused, which the last one removes.
-PASSES: Final[tuple[Pass, ...]] = (
+# In this order: identities and merging leave values unused, which the last one removes. The results
+# are those of the eager function to the bit, on every backend.
+EXACT: Final[tuple[Pass, ...]] = (
     remove_dead_code,
-    move_to_setup,
     merge_subexpressions,
+    fold_constants,
     apply_identities,
     remove_copies,
+    simplify_views,
+    move_to_setup,
     merge_subexpressions,
     remove_dead_code,
 )
+# What follows by default: results within the accuracy of the ops that these make.
+FUSING: Final[tuple[Pass, ...]] = (
+    recognize_composites,
+    recompute_cheap_values,
+    fuse_elementwise,
+)
+PASSES: Final[tuple[Pass, ...]] = (*EXACT, *FUSING)
 
 
 def optimize(program: Program, passes: Sequence[Pass] = PASSES) -> Program:

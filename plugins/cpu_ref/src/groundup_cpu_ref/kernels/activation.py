@@ -15,17 +15,17 @@ from groundup_cpu_ref.threads import parallel
 
 @native("erf")
 def erf(op: Op, x: Array, out: Array) -> None:
-    _blocks(_erf, x, out)
+    blocks(_erf, x, out)
 
 
 @native("gelu", params=("approximate",))
 def gelu(op: Any, x: Array, out: Array) -> None:
-    _blocks(_gelu_tanh if op.approximate == "tanh" else _gelu, x, out)
+    blocks(_gelu_tanh if op.approximate == "tanh" else _gelu, x, out)
 
 
 @native("gelu_backward", params=("approximate",))
 def gelu_backward(op: Any, x: Array, grad: Array, out: Array) -> None:
-    _blocks(_gelu_tanh_backward if op.approximate == "tanh" else _gelu_backward, x, grad, out)
+    blocks(_gelu_tanh_backward if op.approximate == "tanh" else _gelu_backward, x, grad, out)
 
 
 # Elements: a few float32 temporaries of this size fit a second-level cache of 1 MiB, and NumPy's
@@ -43,7 +43,7 @@ _BOTTOM: Final = (
 )  # fmt: skip
 
 
-def _blocks(function: Callable[..., None], *arrays: Array) -> None:
+def blocks(function: Callable[..., None], *arrays: Array) -> None:
     """`function(*inputs, out)` on flat blocks, in threads; views that are not row-major go
     whole.
     """

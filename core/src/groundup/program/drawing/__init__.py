@@ -1,0 +1,1 @@
+"""Programs as pictures: `sheet` says what stands where, `svg` and `page` write it."""
