@@ -17,6 +17,7 @@ import wgpu
 from groundup.backends.api import View
 from groundup.errors import KernelCompileError
 from groundup_webgpu import native
+from groundup_webgpu.machine import wanted_checks
 from groundup_webgpu.source import Stage, numbered
 from groundup_webgpu.stream import Part, Stream
 
@@ -50,6 +51,7 @@ class Binder:
         self._gpu = gpu
         self._stream = stream
         self._name = name
+        self._checks = native.CHECKS[wanted_checks()]
         self._pipelines: dict[str, Any] = {}
         self._layouts: dict[tuple[str, ...], Any] = {}
         self._groups: dict[Any, Any] = {}
@@ -59,16 +61,16 @@ class Binder:
 
     def part(self, stage: Stage, views: Sequence[View]) -> Part:
         """A stage on the memory of its operands."""
-        out, *inputs = views
-        shared = [view.buffer.number == out.buffer.number for view in inputs]
-        own = stage.bindings(shared)
-        kinds = ("storage", *[kind for _, kind in own], "uniform")
-        buffers = [out.buffer, *[inputs[i].buffer for i, _ in own]]
+        numbers = [view.buffer.number for view in views]
+        places = tuple(numbers.index(number) for number in numbers)
+        own, _ = stage.bindings(places)
+        kinds = (*[kind for _, kind in own], "uniform")
+        buffers = [views[i].buffer for i, _ in own]
         items = [2 if "f16" in kind else 4 for _, kind in stage.operands]
         offsets = [view.offset // item for view, item in zip(views, items, strict=True)]
         parameters = (*offsets, *stage.parameters[len(offsets) :])
         with self._stream.typed("a launch"):
-            source = stage.source(shared)
+            source = stage.source(places)
             pipeline = self.pipeline(source, kinds)
             place, size = self._slot(parameters)
             group = self._group(kinds, buffers, size)
@@ -91,7 +93,7 @@ class Binder:
     def _compiled(self, source: str, kinds: tuple[str, ...]) -> Any:
         layouts = [self._layout(kinds)]
         try:
-            module = self._gpu.create_shader_module(code=source)
+            module = native.shader_module(self._gpu, source, self._checks)
             return self._gpu.create_compute_pipeline(
                 layout=self._gpu.create_pipeline_layout(bind_group_layouts=layouts),
                 compute={"module": module, "entry_point": "main"},

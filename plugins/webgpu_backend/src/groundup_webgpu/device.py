@@ -27,16 +27,21 @@ from groundup.ops.movement import Assign, Contiguous
 from groundup.ops.op import Op
 from groundup_webgpu.backend import describe, is_software
 from groundup_webgpu.binding import Binder
+from groundup_webgpu.composites import IN_ORDER, IN_PLACE
 from groundup_webgpu.lowering import lower
+from groundup_webgpu.machine import machine_of
 from groundup_webgpu.source import VECTOR, Stage
 from groundup_webgpu.stream import FLUSH, Part, Stream
 
 _TIMED: Final = 1024  # launches that are timed at once
 _CACHED: Final = 16384  # launches whose parts are kept
-_FEW, _MANY = 256, 1 << 17  # threads that keep a processor, and a GPU, busy
 _STORAGE: Final = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
 # Asked of the adapter as large as it has them; all other limits stay at the portable defaults.
-_LIMITS: Final = ("max-buffer-size", "max-storage-buffer-binding-size")
+_LIMITS: Final = (
+    "max-buffer-size", "max-storage-buffer-binding-size", "max-compute-workgroup-storage-size",
+)  # fmt: skip
+_BUFFERS: Final = "max-storage-buffers-per-shader-stage"
+_ENOUGH_BUFFERS: Final = 120
 
 
 class WebGpuLaunch:
@@ -81,7 +86,11 @@ class WebGpuKernel(Kernel):
         self._out = out
         self._stages = stages
         self.params = frozenset(op.fields)
-        self.in_place = dict(op.aliases) if op.name == "assign" else {}
+        if op.name in IN_ORDER:
+            self.contiguous = range(len(inputs))
+        in_order = all(inputs[i].is_row_major for i in op.aliases.values())
+        if op.name == "assign" or (op.name in IN_PLACE and in_order):
+            self.in_place = dict(op.aliases)
         self.workspace = max((stage.scratch for stage in stages), default=0)
 
     def bind(
@@ -115,7 +124,6 @@ class WebGpuKernel(Kernel):
         return self._device.bound.get(where) or self._bound(where, views)
 
     def _bound(self, where: tuple[Any, ...], views: Sequence[View]) -> Sequence[Part]:
-        aligned = not any(view.offset % VECTOR for view in views)
         stages, parts = self._stages, []
         if views[0].layout is not self._out:  # in place, and the target is strided
             made = self._device.lowered(self._op, self._inputs, [views[0].layout])
@@ -123,7 +131,7 @@ class WebGpuKernel(Kernel):
             stages = made
         with self._device.stream.lock:
             for stage in stages:
-                chosen = (stage.aligned if aligned else None) or stage
+                chosen = _fitting(stage, views)
                 memory = [views[i] for i, _ in chosen.operands]
                 parts.append(self._device.binder.part(chosen, memory))
             if len(self._device.bound) >= _CACHED:
@@ -141,8 +149,9 @@ class WebGpuDevice(Device):
         self._adapter = adapter
         features = {"shader-f16", "timestamp-query"} & set(adapter.features)
         limits = {limit: adapter.limits[limit] for limit in _LIMITS}
+        limits[_BUFFERS] = min(adapter.limits[_BUFFERS], _ENOUGH_BUFFERS)
         self._gpu = adapter.request_device_sync(required_features=features, required_limits=limits)
-        self._threads = _FEW if is_software(adapter) else _MANY
+        self.machine = machine_of(is_software(adapter), self._gpu.limits)
         self._reserved = 0
         self.stream = Stream(self._gpu, name)
         self.binder = Binder(self._gpu, self.stream, name, self.compiling)
@@ -167,7 +176,7 @@ class WebGpuDevice(Device):
             alignment=limits["min-storage-buffer-offset-alignment"],
             max_buffer=limits["max-buffer-size"],
             max_binding=limits["max-storage-buffer-binding-size"],
-            max_operands=limits["max-storage-buffers-per-shader-stage"],
+            max_operands=self.machine.buffers,
             itemsizes={dtypes.bool_: 4},
         )
 
@@ -259,7 +268,7 @@ class WebGpuDevice(Device):
         self, op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout]
     ) -> list[Stage] | Declined:
         """The dispatches of a kernel."""
-        return lower(op, inputs, outputs, self._threads)
+        return lower(op, inputs, outputs, self.machine)
 
     def record(self, launches: Sequence[Launch]) -> Executable:
         """All dispatches, ready for the queue; a launch that is not of this package just runs."""
@@ -298,6 +307,15 @@ class WebGpuDevice(Device):
         kernel = self.kernel(op, [v.layout for v in inputs], [v.layout for v in outputs])
         assert isinstance(kernel, Kernel)
         kernel.launch(inputs, outputs)
+
+
+def _fitting(stage: Stage, views: Sequence[View]) -> Stage:
+    """The quicker one, if all that it reads or writes as vectors begins at a multiple of one."""
+    quick = stage.aligned
+    if quick is None:
+        return stage
+    vectors = [views[i] for i, kind in quick.operands if "vec" in kind]
+    return stage if any(view.offset % VECTOR for view in vectors) else quick
 
 
 def _stored(layout: Layout) -> np.dtype[Any]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+import attrs
+
 from groundup import dtypes
 from groundup.backends.api import Declined
 from groundup.layout import Layout
 from groundup.ops.op import Op
+from groundup_webgpu.composites import COMPOSITES
 from groundup_webgpu.contraction import matmul
 from groundup_webgpu.expressions import cast, expression
+from groundup_webgpu.machine import Machine
+from groundup_webgpu.maps import Body
 from groundup_webgpu.source import (
     OUT,
     SCRATCH,
@@ -27,17 +32,18 @@ from groundup_webgpu.source import (
 Layouts: TypeAlias = Sequence[Layout]
 _PIECE: Final = 1 << 20  # elements that one workgroup reduces at most
 _TURNS: Final = 1 << 14  # of one thread's loop; Mesa's software driver leaves loops after 65,535
+_SHARED_INDICES: Final = 1 << 12  # threads of a device on which workgroups share what they read
 _ITEM: Final = 4  # bytes of an element in scratch memory
 _IN_ORDER: Final = "    let place = param(0u) + i;"
 _WIDE: Final = {dtypes.float16: dtypes.float32}  # how scratch memory holds what is added up
 
 
-def lower(op: Op, inputs: Layouts, outputs: Layouts, threads: int) -> list[Stage] | Declined:
-    """The dispatches that compute `op`, none for an empty output, or why there are none.
-
-    `threads` is how many it takes to keep the device busy.
-    """
-    out = outputs[0]
+def lower(op: Op, inputs: Layouts, outputs: Layouts, machine: Machine) -> list[Stage] | Declined:
+    """The dispatches that compute `op`, none for an empty output, or why there are none."""
+    out, threads = outputs[0], machine.threads
+    composite = COMPOSITES.get(op.name)
+    if composite is not None:
+        return composite(op, inputs, outputs, machine)
     shared = _SHARED.get(op.name)
     if shared is not None:
         return shared(op, inputs, out, threads) if out.size else []
@@ -59,7 +65,12 @@ def _map(value: str, operands: Any, out: Layout, target: int = OUT) -> Stage:
     index = walk(parameters, "i", out.shape, place=out.strides, **strides)
     names = zip("abc", strides, strict=False)
     loads = [f"let {letter} = load{at[2:]}({at});" for letter, at in names]
-    return _each(parameters, operands, out, f"{index}\n{indented(loads)}", value, target)
+    made = _each(parameters, operands, out, f"{index}\n{indented(loads)}", value, target)
+    body = Body("abc"[: len(operands)], operands, out, target)
+    if not body.in_order:
+        return made
+    vectors = body.vectors(Parameters(1 + len(operands)), value, scratch=target == SCRATCH)
+    return attrs.evolve(made, aligned=vectors)
 
 
 def _each(
@@ -191,9 +202,10 @@ def _added(
         "source_step": add(source.strides[axis]),
     }  # fmt: skip
     memory = ((target, STORED[out.dtype]), (2, STORED[indices.dtype]), (3, STORED[source.dtype]))
-    return Stage(
-        "scatter", parts, tuple(parameters.values), memory, spread(lines.size * lanes)
-    )  # fmt: skip
+    family, groups = "scatter", spread(lines.size * lanes)
+    if threads > _SHARED_INDICES and lines.size > 1 and not any(lines.strides):
+        family, groups = "scatter_rows", spread(-(-lines.size // WORKGROUP) * lanes, 1)
+    return Stage(family, parts, tuple(parameters.values), memory, groups)
 
 
 def _reduce(op: Any, inputs: Layouts, out: Layout, threads: int) -> list[Stage]:
@@ -263,7 +275,8 @@ def _random_bits(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
     parts = {"size": parameters.add(out.size), "state_step": parameters.add(inputs[0].strides[0])}
     groups = spread(-(-out.size // 4))
     memory = ((OUT, "i32"), (1, "i32"))
-    return [Stage("random", parts, tuple(parameters.values), memory, groups)]
+    values = tuple(parameters.values)
+    return [Stage("random", parts, values, memory, groups, includes=("philox",))]
 
 
 _SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], list[Stage]]]] = {

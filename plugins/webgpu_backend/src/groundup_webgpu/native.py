@@ -6,15 +6,38 @@ after each and cost several times as much. What goes wrong in such a call is tol
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from wgpu.backends.wgpu_native import GPUDevice, ffi, lib  # type: ignore[import-untyped]
+from wgpu.backends.wgpu_native import _api as api
 
 set_pipeline = lib.wgpuComputePassEncoderSetPipeline
 set_bind_group = lib.wgpuComputePassEncoderSetBindGroup
 dispatch = lib.wgpuComputePassEncoderDispatchWorkgroups
 wait = GPUDevice._poll_wait
 READ = "READ_NOSYNC"  # how to map a buffer without one more, empty submit
+
+
+# What wgpu-native adds to shaders: limits of memory accesses and of the turns of loops.
+CHECKS: Final = {
+    "all": lib.WGPUShaderRuntimeChecks_BoundsChecks | lib.WGPUShaderRuntimeChecks_ForceLoopBounding,
+    "bounds": lib.WGPUShaderRuntimeChecks_BoundsChecks,
+    "none": lib.WGPUShaderRuntimeChecks_None,
+}
+
+
+def shader_module(gpu: Any, source: str, checks: int) -> Any:
+    """The module of a WGSL source with these checks. Raises wgpu's errors."""
+    code = api.new_struct_p("WGPUShaderSourceWGSL *", code=api.to_c_string_view(source))
+    code[0].chain.next = ffi.NULL
+    code[0].chain.sType = lib.WGPUSType_ShaderSourceWGSL
+    descriptor = api.new_struct_p(
+        "WGPUShaderModuleDescriptor *",
+        nextInChain=ffi.cast("WGPUChainedStruct *", code),
+        label=api.to_c_string_view(""),
+    )
+    made = api.libf.wgpuDeviceCreateShaderModuleTrusted(gpu._internal, descriptor, checks)
+    return api.GPUShaderModule("", made, gpu)
 
 
 def timestamp_period(gpu: Any) -> float:

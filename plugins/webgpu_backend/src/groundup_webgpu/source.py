@@ -6,6 +6,7 @@ The first parameters are the offsets of the output and of the inputs, known when
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -26,7 +27,6 @@ OUT, SCRATCH = 0, -1  # operands of a stage; the inputs are 1, 2, ...
 WORKGROUP: Final = 64
 VECTOR: Final = 16  # bytes at whose multiples a `Stage.aligned` must find its memory
 _MOST: Final = 65535  # workgroups of one dimension
-_BEGINS: Final = {"place": "param(0u)", "at0": "param(1u)", "at1": "param(2u)", "at2": "param(3u)"}
 
 
 class Parameters:
@@ -55,7 +55,8 @@ class Stage:
     """One dispatch: its template with what goes into it, its memory, how many workgroups.
 
     `operands` are numbers, OUT and SCRATCH among them, and how WGSL calls the elements; the first
-    is written. `aligned` is a quicker stage for memory at multiples of `VECTOR` bytes.
+    `written` of them are written, the others only read. `includes` are templates of functions that
+    `family` calls. `aligned` is a quicker stage for memory at multiples of `VECTOR` bytes.
     """
 
     family: str
@@ -65,46 +66,102 @@ class Stage:
     groups: tuple[int, int, int]
     scratch: int = 0  # bytes of workspace that it writes
     aligned: Stage | None = None
+    written: int = 1
+    includes: tuple[str, ...] = ()
+    _texts: dict[tuple[int, ...], str] = attrs.field(factory=dict, init=False)
 
-    def bindings(self, shared: Sequence[bool]) -> list[tuple[int, str]]:
-        """Which inputs have bindings of their own, and of which kind.
+    def bindings(self, places: Sequence[int]) -> tuple[list[tuple[int, str]], list[int]]:
+        """Which operands have a binding of their own, of which kind; and which one each uses.
 
-        WebGPU refuses a buffer that is read beside being written, so an input that is `shared`,
-        lies in the output's buffer, is read through the output. One of another width cannot be,
-        and is bound as if it were written too.
+        `places` tells operands in one buffer by equal numbers. WebGPU refuses a buffer that is read
+        beside being written, so all that lies in a written buffer goes through one binding; but
+        elements of another width need a second, which is bound as if it were written too.
         """
-        (_, out), *inputs = self.operands
-        kinds = []
-        for i, (_, kind) in enumerate(inputs):
-            if not shared[i]:
-                kinds.append((i, "read-only-storage"))
-            elif ("f16" in kind) != ("f16" in out):
-                kinds.append((i, "storage"))
-        return kinds
+        changed = set(places[: self.written])
+        own: list[tuple[int, str]] = []
+        known: dict[tuple[object, ...], int] = {}
+        used = []
+        for i, (_, kind) in enumerate(self.operands):
+            shared = places[i] in changed
+            key = (places[i], "f16" in kind, "vec" in kind) if shared else (i,)
+            if key not in known:
+                known[key] = len(own)
+                own.append((i, "storage" if shared else "read-only-storage"))
+            used.append(known[key])
+        return own, used
 
-    def source(self, shared: Sequence[bool]) -> str:
-        """The WGSL for such memory: bindings, `loadK` of each input, `save`, and the template."""
-        (_, out), *inputs = self.operands
+    def source(self, places: Sequence[int]) -> str:
+        """The WGSL for such memory: bindings, `loadK` of inputs, `saveK` of outputs, the
+        template.
+
+        The first output has the binding `out` and the function `save`. Made once and kept.
+        """
+        key = tuple(places)
+        if key not in self._texts:
+            self._texts[key] = self._source(key)
+        return self._texts[key]
+
+    def _source(self, places: Sequence[int]) -> str:
         half = any("f16" in kind for _, kind in self.operands)
         lines = ["enable f16;"] if half else []
-        lines.append(f"@group(0) @binding(0) var<storage, read_write> out: array<{out}>;")
-        element = {}
-        for binding, (i, access) in enumerate(self.bindings(shared), 1):
+        own, used = self.bindings(places)
+        for binding, (i, access) in enumerate(own):
             mode = "read" if access.startswith("read") else "read_write"
-            kind = f"array<{inputs[i][1]}>"
-            lines.append(f"@group(0) @binding({binding}) var<storage, {mode}> in{i}: {kind};")
-            element[i] = f"in{i}[at]"
+            kind = f"array<{self.operands[i][1]}>"
+            lines.append(
+                f"@group(0) @binding({binding}) var<storage, {mode}> {_memory(binding)}: {kind};"
+            )
         count = -(-len(self.parameters) // 4)
-        last = 1 + len(element)
-        lines.append(f"@group(0) @binding({last}) var<uniform> params: array<vec4<i32>, {count}>;")
-        for i, (_, kind) in enumerate(inputs):
-            same = "out[at]" if kind == out else f"bitcast<{kind}>(out[at])"
-            value = widened(kind)
-            text = f"return {value}({element.get(i, same)});"
-            lines.append(f"fn load{i}(at: i32) -> {value} {{ {text} }}")
-        lines.append(f"fn save(at: i32, value: {widened(out)}) {{ out[at] = {out}(value); }}")
-        body = Template(_read(self.family)).substitute(self.parts)
-        return "\n".join([*lines, _read("common"), body])
+        lines.append(
+            f"@group(0) @binding({len(own)}) var<uniform> params: array<vec4<i32>, {count}>;"
+        )
+        for i, (_, kind) in enumerate(self.operands):
+            bound = self.operands[own[used[i]][0]][1]
+            lines.append(self._access(i, f"{_memory(used[i])}[at]", kind, bound))
+        texts = [fragment(name, self.parts) for name in (*self.includes, self.family)]
+        return unrolled("\n".join([*lines, _read("common"), *texts]))
+
+    def _access(self, i: int, element: str, kind: str, bound: str) -> str:
+        """The function that reads or writes operand `i`, an `element` of a binding of `bound`."""
+        value = widened(kind)
+        if i < self.written:
+            stored = "value" if kind == value else f"{kind}(value)"
+            stored = stored if kind == bound else f"bitcast<{bound}>({stored})"
+            return f"fn save{i or ''}(at: i32, value: {value}) {{ {element} = {stored}; }}"
+        found = element if kind == bound else f"bitcast<{kind}>({element})"
+        return f"fn load{i - self.written}(at: i32) -> {value} {{ return {value}({found}); }}"
+
+
+def _memory(binding: int) -> str:
+    return f"memory{binding}" if binding else "out"
+
+
+def fragment(name: str, parts: Mapping[str, str]) -> str:
+    """A template that is a part of another one."""
+    return Template(_read(name)).substitute(parts)
+
+
+_REPEAT: Final = re.compile(r"\s*// repeat (\w+) (\d+)$")
+
+
+def unrolled(source: str) -> str:
+    """Lines between `// repeat NAME COUNT` and `// end`, COUNT times with 0, 1, ... for {NAME}.
+
+    What a thread keeps in registers has a name each: an indexed array would lie in memory.
+    """
+    blocks: list[tuple[str, int, list[str]]] = [("", 1, [])]
+    for line in source.splitlines():
+        begins = _REPEAT.match(line)
+        if begins:
+            blocks.append((begins[1], int(begins[2]), []))
+        elif line.strip() == "// end":
+            name, count, body = blocks.pop()
+            for i in range(count):
+                blocks[-1][2].extend(each.replace(f"{{{name}}}", str(i)) for each in body)
+        else:
+            blocks[-1][2].append(line)
+    ((_, _, lines),) = blocks
+    return "\n".join(lines)
 
 
 def widened(kind: str) -> str:
@@ -136,15 +193,18 @@ def collapsed(shape: Shape, *strides: Shape) -> tuple[Shape, tuple[Shape, ...]]:
     return sizes, tuple(tuple(s[i] for _, s in axes) for i in range(len(strides)))
 
 
-def walk(parameters: Parameters, number: str, shape: Shape, **strides: Shape) -> str:
+def walk(
+    parameters: Parameters, number: str, shape: Shape, written: int = 1, **strides: Shape
+) -> str:
     """Statements that turn the flat `number` into the place of each named operand.
 
-    `place` begins where the output does, `atK` where input K does, other names at 0. The divisions
+    `place` begins where the first of the `written` outputs does, `atK` where input K does, other
+    names at 0. The divisions
     are unsigned: signed ones are guarded against -2^31 / -1 and cost several times as much.
     """
     shape, steps = collapsed(shape, *strides.values())
     lines = [f"var rest_{number} = u32({number});"]
-    lines += [f"var {name} = {_BEGINS.get(name, '0')};" for name in strides]
+    lines += [f"var {name} = {_begin(name, written)};" for name in strides]
     for axis in reversed(range(len(shape))):
         at, rest = f"{number}_{axis}", f"rest_{number}"
         if axis:
@@ -155,6 +215,13 @@ def walk(parameters: Parameters, number: str, shape: Shape, **strides: Shape) ->
         for name, step in zip(strides, steps, strict=True):
             lines.append(f"{name} += {at} * {parameters.add(step[axis])};")
     return indented(lines)
+
+
+def _begin(name: str, written: int) -> str:
+    if name == "place":
+        return "param(0u)"
+    found = re.fullmatch(r"at(\d+)", name)
+    return f"param({written + int(found[1])}u)" if found else "0"
 
 
 def indented(lines: Sequence[str]) -> str:

@@ -1,14 +1,4 @@
-// Philox4x32-10 (Salmon et al., 2011): counter (block, 0, draw), key = seed; four words a thread.
-
-fn high(a: u32, b: u32) -> u32 {
-    let a0 = a & 0xffffu;
-    let a1 = a >> 16u;
-    let b0 = b & 0xffffu;
-    let b1 = b >> 16u;
-    let middle = a1 * b0 + ((a0 * b0) >> 16u);
-    let cross = a0 * b1 + (middle & 0xffffu);
-    return a1 * b1 + (middle >> 16u) + (cross >> 16u);
-}
+// Random bits, four words a thread.
 
 @compute @workgroup_size(64)
 fn main(
@@ -23,18 +13,9 @@ fn main(
     }
     let at = param(1u);
     let step = $state_step;
-    var k = vec2<u32>(bitcast<u32>(load0(at)), bitcast<u32>(load0(at + step)));
-    var c = vec4<u32>(
-        block, 0u, bitcast<u32>(load0(at + 2 * step)), bitcast<u32>(load0(at + 3 * step))
-    );
-    for (var r = 0; r < 10; r += 1) {
-        let h0 = high(0xD2511F53u, c.x);
-        let l0 = 0xD2511F53u * c.x;
-        let h1 = high(0xCD9E8D57u, c.z);
-        let l1 = 0xCD9E8D57u * c.z;
-        c = vec4<u32>(h1 ^ c.y ^ k.x, l1, h0 ^ c.w ^ k.y, l0);
-        k = k + vec2<u32>(0x9E3779B9u, 0xBB67AE85u);
-    }
+    let seed = vec2<u32>(bitcast<u32>(load0(at)), bitcast<u32>(load0(at + step)));
+    let draw = vec2<u32>(bitcast<u32>(load0(at + 2 * step)), bitcast<u32>(load0(at + 3 * step)));
+    let c = philox(block, seed, draw);
     let goal = u32(param(0u)) + block * 4u;
     for (var w = 0u; w < min(4u, size - block * 4u); w += 1u) {
         save(i32(goal + w), bitcast<i32>(c[w]));

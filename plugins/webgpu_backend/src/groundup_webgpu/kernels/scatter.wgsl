@@ -1,5 +1,5 @@
-// Adds source elements where their indices say. A thread reads one line of indices in order and adds
-// what goes to its own places, every `lanes`-th: no two threads meet, and the order is fixed.
+// Adds source elements where their indices say. A thread reads one line of indices in order and
+// adds what goes to its own places, every `lanes`-th: no two threads meet, and the order is fixed.
 
 @compute @workgroup_size(64)
 fn main(

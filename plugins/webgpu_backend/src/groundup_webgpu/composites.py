@@ -1,0 +1,44 @@
+"""The table of composite ops that have kernels here: op -> what makes its stages.
+
+A maker gets the op, the layouts of inputs and outputs, and the machine. The operands of stages are
+numbered through: the outputs, then the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from groundup.backends.api import Declined
+from groundup.layout import Layout
+from groundup_webgpu.attention import attention, attention_backward, cached_attention
+from groundup_webgpu.fusion import fused
+from groundup_webgpu.loss import cross_entropy, cross_entropy_backward
+from groundup_webgpu.machine import Machine
+from groundup_webgpu.normalization import normalized, normalized_backward
+from groundup_webgpu.optimizer import global_norm, update
+from groundup_webgpu.selection import dropout, extremum_at
+from groundup_webgpu.softmax import logsumexp, softmax, softmax_backward
+from groundup_webgpu.source import Stage
+
+Maker: TypeAlias = Callable[
+    [Any, Sequence[Layout], Sequence[Layout], Machine], "list[Stage] | Declined"
+]
+
+COMPOSITES: Final[dict[str, Maker]] = {
+    "layer_norm": normalized, "rms_norm": normalized,
+    "add_layer_norm": normalized, "add_rms_norm": normalized,
+    "layer_norm_backward": normalized_backward, "rms_norm_backward": normalized_backward,
+    "softmax": softmax, "log_softmax": softmax, "logsumexp": logsumexp,
+    "softmax_backward": softmax_backward, "log_softmax_backward": softmax_backward,
+    "cross_entropy": cross_entropy, "cross_entropy_backward": cross_entropy_backward,
+    "scaled_dot_product_attention": attention,
+    "cached_attention": cached_attention,
+    "scaled_dot_product_attention_backward": attention_backward,
+    "argmax": extremum_at, "argmin": extremum_at, "dropout": dropout,
+    "adamw": update, "sgd": update, "global_norm": global_norm, "fused": fused,
+}  # fmt: skip
+# Whose inputs are read in row-major order.
+IN_ORDER: Final = frozenset({"adamw", "sgd", "global_norm"})
+# Each element of whose aliased outputs is written after the last read of it.
+IN_PLACE: Final = frozenset({"adamw", "sgd", "fused"})

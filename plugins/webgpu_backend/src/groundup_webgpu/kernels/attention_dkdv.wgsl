@@ -1,0 +1,131 @@
+// dk and dv of 4 * GROUPS keys, over all queries that see them and all heads that share them. The
+// memory of what is gone over is too small for q and grad, so q is read twice.
+
+@compute @workgroup_size($threads)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let number = i32(group.y * groups.x + group.x);
+    let tiles = $tiles;
+    let heads = $heads / $share;
+    if (number >= tiles * heads * $batches) {
+        return;
+    }
+    let thread = i32(index);
+    let own = thread / COLUMNS;
+    let lane = thread % COLUMNS;
+    let batch = number / tiles / heads;
+    let shared_head = number / tiles % heads;
+    let first = number % tiles * LINES;
+$beginnings
+    fill1(at1, first, $keys, LINES, $line_d_memory, 1.0, thread);
+    fill2(at2, first, $keys, LINES, $line_e_memory, 1.0, thread);
+    // repeat i 4
+    let key{i} = first + own + {i} * GROUPS;
+    // repeat c $d_each
+    var k{c}_{i} = vec4<f32>();
+    // end
+    // repeat c $e_each
+    var v{c}_{i} = vec4<f32>();
+    // end
+    // end
+    for (var turn = 0; turn < $share; turn += 1) {
+        let own_head = shared_head * $share + turn;
+        let head = Head(batch, own_head, batch * $heads + own_head);
+$query_beginnings
+        for (var start = $begin; start < $queries; start += WIDE) {
+            workgroupBarrier();
+            fill0(at0, start, $queries, WIDE, $wide_d_memory, $scale, thread);
+            workgroupBarrier();
+            // repeat j $each
+            let query{j} = start + lane + COLUMNS * {j};
+            let row{j} = head.number * $queries + min(query{j}, $queries - 1);
+            var s{j} = vec4<f32>();
+            var t{j} = vec4<f32>();
+            // end
+            for (var d = 0; d < $d_quads; d += 1) {
+                let a = $line_d_memory + own * $d_pitch + d;
+                let turned = transpose(mat4x4<f32>(
+                    memory[a], memory[a + GROUPS * $d_pitch],
+                    memory[a + 2 * GROUPS * $d_pitch], memory[a + 3 * GROUPS * $d_pitch]
+                ));
+                // repeat j $each
+                let other{j} = memory[$wide_d_memory + (lane + COLUMNS * {j}) * $d_pitch + d];
+                s{j} += turned[0] * other{j}.x;
+                s{j} += turned[1] * other{j}.y;
+                s{j} += turned[2] * other{j}.z;
+                s{j} += turned[3] * other{j}.w;
+                // end
+            }
+            workgroupBarrier();
+            fill3(at3, start, $queries, WIDE, $wide_e_memory, 1.0, thread);
+            // repeat j $each
+            s{j} = vec4<f32>(
+                seen(s{j}.x, query{j}, key0, head), seen(s{j}.y, query{j}, key1, head),
+                seen(s{j}.z, query{j}, key2, head), seen(s{j}.w, query{j}, key3, head)
+            );
+            let p{j} = select(exp(s{j} - shift_of(row{j})), vec4<f32>(), s{j} == vec4<f32>(NEVER));
+$keep
+            memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own] = p{j}$dropped;
+            // end
+            workgroupBarrier();
+            for (var d = 0; d < $e_quads; d += 1) {
+                let a = $line_e_memory + own * $e_pitch + d;
+                let turned = transpose(mat4x4<f32>(
+                    memory[a], memory[a + GROUPS * $e_pitch],
+                    memory[a + 2 * GROUPS * $e_pitch], memory[a + 3 * GROUPS * $e_pitch]
+                ));
+                // repeat j $each
+                let other{j} = memory[$wide_e_memory + (lane + COLUMNS * {j}) * $e_pitch + d];
+                t{j} += turned[0] * other{j}.x;
+                t{j} += turned[1] * other{j}.y;
+                t{j} += turned[2] * other{j}.z;
+                t{j} += turned[3] * other{j}.w;
+                // end
+            }
+            for (var n = 0; n < WIDE; n += 1) {
+                let p = memory[$p_memory + n * GROUPS + own];
+                // repeat c $e_each
+                let column{c} = min(lane + COLUMNS * {c}, $e_quads - 1);
+                let g{c} = memory[$wide_e_memory + n * $e_pitch + column{c}];
+                // repeat i 4
+                v{c}_{i} += g{c} * p[{i}];
+                // end
+                // end
+            }
+            workgroupBarrier();
+            if ($wide_d_memory == $wide_e_memory) {
+                fill0(at0, start, $queries, WIDE, $wide_d_memory, $scale, thread);
+            }
+            // repeat j $each
+            let d{j} = p{j} * (t{j}$dropped - delta_of(row{j}));
+            memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own]
+                = select(d{j}, vec4<f32>(), s{j} == vec4<f32>(NEVER));
+            // end
+            workgroupBarrier();
+            for (var n = 0; n < WIDE; n += 1) {
+                let p = memory[$p_memory + n * GROUPS + own];
+                // repeat c $d_each
+                let column{c} = min(lane + COLUMNS * {c}, $d_quads - 1);
+                let q{c} = memory[$wide_d_memory + n * $d_pitch + column{c}];
+                // repeat i 4
+                k{c}_{i} += q{c} * p[{i}];
+                // end
+                // end
+            }
+        }
+    }
+    // repeat i 4
+    if (key{i} < $keys) {
+        let line = (batch * heads + shared_head) * $keys + key{i};
+        // repeat c $d_each
+        put(line, lane + COLUMNS * {c}, k{c}_{i});
+        // end
+        // repeat c $e_each
+        put1(line, lane + COLUMNS * {c}, v{c}_{i});
+        // end
+    }
+    // end
+}

@@ -1,0 +1,33 @@
+// What the kernels of attention share. A workgroup has 4 * GROUPS lines, queries or keys, and goes
+// over the others, 4-vectors of all kept in workgroup memory, WIDE at a time. A thread has the
+// lines `own + GROUPS * i` for i in 0..3 and, of what is gone over, those `lane + COLUMNS * j`;
+// and of the results the vectors `lane + COLUMNS * c` of its lines. A vec4 of scores belongs to
+// the four lines.
+
+const GROUPS = $groups;
+const COLUMNS = $columns;
+const LINES = ${lines};
+const WIDE = $wide;
+const THREADS = $threads;
+const NEVER = -3.4028234e38;
+var<workgroup> memory: array<vec4<f32>, $memory>;
+
+struct Head {
+    batch: i32,
+    head: i32,
+    number: i32,
+}
+
+fn seen(score: f32, query: i32, key: i32, head: Head) -> f32 {
+    if (query >= $queries || key >= $keys || key > query + $last) {
+        return NEVER;
+    }
+    return $score;
+}
+
+// 1 / (1 - p) or 0: dropout's factor, by the random bits of the place in (B, H, T, S).
+fn kept(query: i32, key: i32, head: Head) -> f32 {
+$kept
+}
+
+$functions
