@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from groundup.errors import DeviceLost
@@ -25,7 +23,7 @@ _ANY_ALGORITHM: Final = -1
 class Blas:
     """A cuBLAS handle on one stream."""
 
-    def __init__(self, stream: int, workspace: int) -> None:
+    def __init__(self, stream: int, workspace: Any) -> None:
         # Kernels of one product use the workspace one after the other: no other may come between.
         self._lock = threading.Lock()
         self._library = load_library("cublas")
@@ -33,18 +31,19 @@ class Blas:
         self._one, self._zero = (ctypes.byref(ctypes.c_float(value)) for value in (1, 0))
         self._run("cublasCreate_v2", ctypes.byref(handle))
         self._run("cublasSetStream_v2", handle, ctypes.c_void_p(stream))
-        space = ctypes.c_void_p(workspace)
+        self._workspace = workspace  # kept
+        space = ctypes.c_void_p(workspace.ptr)
         self._run("cublasSetWorkspace_v2", handle, space, ctypes.c_size_t(WORKSPACE))
         self._run("cublasSetMathMode", handle, _NO_NARROW_SUMS)
 
-    def call(self, product: Product, out: int, x: int, y: int) -> Callable[[], None]:
-        """A product at these addresses. Raises DeviceLost when it fails."""
+    def multiply(self, product: Product, out: int, x: int, y: int) -> None:
+        """Enqueue a product at these addresses. Raises DeviceLost when it fails."""
         rows, columns, inner = product.sizes
         turned_x, leading_x, step_x = product.x
         turned_y, leading_y, step_y = product.y
         kind, long, pointer = product.kind, ctypes.c_longlong, ctypes.c_void_p
-        return partial(
-            self._run, "cublasGemmStridedBatchedEx", self._handle, int(turned_y), int(turned_x),
+        self._run(
+            "cublasGemmStridedBatchedEx", self._handle, int(turned_y), int(turned_x),
             columns, rows, inner, self._one, pointer(y), kind, leading_y, long(step_y),
             pointer(x), kind, leading_x, long(step_x), self._zero,
             pointer(out), kind, columns, long(product.step),

@@ -7,7 +7,8 @@ default stream: what CuPy or PyTorch do there comes before and after our work as
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Final, NoReturn
 
@@ -20,6 +21,7 @@ from groundup.backends.api import (
     Declined,
     Device,
     DeviceInfo,
+    Executable,
     HostArray,
     Kernel,
     Launch,
@@ -33,8 +35,9 @@ from groundup.ops.op import Op
 from groundup_cuda.backend import describe
 from groundup_cuda.blas import WORKSPACE, Blas
 from groundup_cuda.expressions import STORED
+from groundup_cuda.graphs import Recorded
 from groundup_cuda.jit import cached, choose_target, nvrtc
-from groundup_cuda.launch import FAULTS, CudaKernel
+from groundup_cuda.launch import FAULTS, CudaKernel, CudaLaunch
 from groundup_cuda.lowering import lower
 from groundup_cuda.source import Stage, prelude
 
@@ -55,7 +58,7 @@ class CudaDevice(Device):
         self._lock = threading.RLock()
         self._lost: str | None = None
         self._functions: dict[str, Any] = {}
-        self._blas: Blas | None = None
+        self._blas: dict[int, Blas] = {}
         self.use()
         self._properties = runtime.getDeviceProperties(index)
         self._capability = (self._properties["major"], self._properties["minor"])
@@ -64,8 +67,10 @@ class CudaDevice(Device):
             reason = f"{self._name}: NVRTC {nvrtc().version} compiles for newer GPUs only"
             raise BackendUnavailable(reason, hint="pip install 'groundup-cuda[cuda12]'")
         self._target = target
-        self._stream = cupy.cuda.Stream()
-        self.queue: int = self._stream.ptr
+        self.stream = cupy.cuda.Stream()
+        self.queue: int = self.stream.ptr
+        self._aside = cupy.cuda.Stream(non_blocking=True)  # for recording
+        self._recording = threading.Lock()
         self.info = self.describe()
 
     def describe(self) -> DeviceInfo:
@@ -150,20 +155,34 @@ class CudaDevice(Device):
         address: int = found.ptr
         return address
 
-    def blas(self) -> Blas:
-        """cuBLAS, opened at its first use."""
-        with self._lock:
-            if self._blas is None:
-                self.use()
-                self._space = cupy.cuda.Memory(WORKSPACE)
-                self._blas = Blas(self.queue, self._space.ptr)
-            return self._blas
+    def blas(self, queue: int) -> Blas:
+        """cuBLAS on one of the device's streams, opened at its first use there."""
+        found = self._blas.get(queue)
+        if found is None:
+            with self._lock:
+                found = self._blas.get(queue)
+                if found is None:
+                    self.use()
+                    found = self._blas[queue] = Blas(queue, cupy.cuda.Memory(WORKSPACE))
+        return found
+
+    def record(self, launches: Sequence[Launch]) -> Executable:
+        """A CUDA graph, unless some launches are of other packages' kernels."""
+        own = [launch for launch in launches if isinstance(launch, CudaLaunch)]
+        return Recorded(self, own) if len(own) == len(launches) else super().record(launches)
+
+    @contextmanager
+    def recording(self) -> Iterator[Any]:
+        """The stream for recording a graph, for one thread at a time."""
+        with self._recording:
+            self.blas(self._aside.ptr)  # which must not be opened while a graph is recorded
+            yield self._aside
 
     def synchronize(self) -> None:
         """Wait for the stream. Raises DeviceLost for a fault of any launch before."""
         try:
             self.use()
-            self._stream.synchronize()
+            self.stream.synchronize()
         except FAULTS as error:
             self.fault(error)
 
@@ -171,10 +190,10 @@ class CudaDevice(Device):
         """By events on the stream, which the GPU itself sets."""
         self.use()
         events = [cupy.cuda.Event() for _ in range(len(launches) + 1)]
-        events[0].record(self._stream)
+        events[0].record(self.stream)
         for launch, event in zip(launches, events[1:], strict=True):
             launch()
-            event.record(self._stream)
+            event.record(self.stream)
         self.synchronize()
         return [cupy.cuda.get_elapsed_time(a, b) / 1000 for a, b in pairwise(events)]
 

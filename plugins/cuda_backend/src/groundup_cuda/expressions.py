@@ -84,6 +84,7 @@ class Joining:
 
 REDUCTIONS: Final = {
     "sum": Joining("0", "add(a, b)"),
+    "mean": Joining("0", "add(a, b)"),  # and divided at the end
     "prod": Joining("1", "mul(a, b)"),
     "max": Joining("Extremes<Value>::lowest()", "maximum(a, b)"),
     "min": Joining("Extremes<Value>::highest()", "minimum(a, b)"),

@@ -7,15 +7,37 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+import attrs
 
 from groundup.errors import BackendUnavailable, CheckpointError, KernelCompileError
 from groundup.files import atomic_write
 
 OPTIONS: Final = ("-std=c++17",)  # and no fast math: results are IEEE 754's
+
+
+# The assembler's lines about one kernel.
+_USED: Final = re.compile(
+    r"Function properties for (\w+)\n.*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?\n"
+    r".*?Used (\d+) registers"
+)
+
+
+@attrs.frozen
+class Resources:
+    """Of one kernel: bytes of local memory and those that registers were spilled to, registers of a
+    thread.
+    """
+
+    stack: int
+    spilled: int
+    registers: int
 
 
 def choose_target(capability: tuple[int, int], known: Sequence[int]) -> str | None:
@@ -50,20 +72,36 @@ class Nvrtc:
 
     def compile(self, source: str, target: str, name: str = "kernel") -> bytes:
         """The cubin, or PTX. Raises KernelCompileError with the log and the numbered source."""
+        with self._compiled(source, target, name, OPTIONS) as program:
+            what = "nvrtcGetPTX" if target.startswith("compute") else "nvrtcGetCUBIN"
+            return self._fetch(what, program)
+
+    def resources(self, source: str, target: str, name: str = "kernel") -> dict[str, Resources]:
+        """What each kernel of `source` takes up, as the assembler reports it for an "sm_" target.
+
+        Raises KernelCompileError.
+        """
+        with self._compiled(source, target, name, (*OPTIONS, "--ptxas-options=-v")) as program:
+            log = self._fetch("nvrtcGetProgramLog", program).decode()
+        return {found[1]: Resources(*map(int, found.groups()[1:])) for found in _USED.finditer(log)}
+
+    @contextmanager
+    def _compiled(
+        self, source: str, target: str, name: str, options: Sequence[str]
+    ) -> Iterator[ctypes.c_void_p]:
         program = ctypes.c_void_p()
         label = f"{name}.cu".encode()
         self._call(
             "nvrtcCreateProgram", ctypes.byref(program), source.encode(), label, 0, None, None
         )
         try:
-            options = [option.encode() for option in (f"-arch={target}", *OPTIONS)]
-            given = (ctypes.c_char_p * len(options))(*options)
-            if self._library.nvrtcCompileProgram(program, len(options), given):
+            encoded = [option.encode() for option in (f"-arch={target}", *options)]
+            given = (ctypes.c_char_p * len(encoded))(*encoded)
+            if self._library.nvrtcCompileProgram(program, len(encoded), given):
                 log = self._fetch("nvrtcGetProgramLog", program).rstrip(b"\0\n").decode()
                 lines = "\n".join(f"{i:4} {s}" for i, s in enumerate(source.splitlines(), 1))
                 raise KernelCompileError(f"{name} does not compile for {target}: {log}\n{lines}")
-            what = "nvrtcGetPTX" if target.startswith("compute") else "nvrtcGetCUBIN"
-            return self._fetch(what, program)
+            yield program
         finally:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -14,7 +14,7 @@ from cupy.cuda import driver, runtime
 from groundup.backends.api import Kernel, Launch, View
 from groundup.ops.movement import Contiguous
 from groundup.ops.op import Op
-from groundup_cuda.lowering import Lowered
+from groundup_cuda.plans import Lowered
 from groundup_cuda.products import Product
 from groundup_cuda.source import OUT, Stage
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from groundup_cuda.device import CudaDevice
 
 FAULTS: Final = (runtime.CUDARuntimeError, driver.CUDADriverError)
-Call: TypeAlias = Callable[[], object]
+Call: TypeAlias = Callable[[int], object]  # given the stream
 
 
 class _Started:
@@ -30,13 +30,13 @@ class _Started:
 
     __slots__ = ("_address", "_block", "_start")
 
-    def __init__(self, start: Callable[[int, int], object], block: Any) -> None:
+    def __init__(self, start: Callable[[int, int, int], object], block: Any) -> None:
         self._start = start
         self._block = block
         self._address = ctypes.addressof(block)
 
-    def __call__(self) -> None:
-        self._start(self._address, 0)
+    def __call__(self, queue: int) -> None:
+        self._start(queue, self._address, 0)
 
 
 class _Starter:
@@ -52,7 +52,7 @@ class _Starter:
         count = len(stage.operands)
         self._start = partial(
             driver.launchKernel, device.function(stage), stage.blocks, 1, 1, stage.threads, 1, 1,
-            stage.shared, device.queue,
+            stage.shared,
         )  # fmt: skip
         self._operands = stage.operands
         self._pack = struct.Struct(f"{count}Q").pack_into
@@ -66,10 +66,10 @@ class _Starter:
         self._pack(block, 8, *[views[k].native for k in self._operands])
         return _Started(self._start, block)
 
-    def run(self, views: Sequence[Any]) -> None:
+    def run(self, views: Sequence[Any], queue: int) -> None:
         """For one launch. The caller keeps other threads away."""
         self._pack(self._block, 8, *[views[k].native for k in self._operands])
-        self._start(self._address, 0)
+        self._start(queue, self._address, 0)
 
 
 def _point(block: Any) -> int:
@@ -81,20 +81,20 @@ def _point(block: Any) -> int:
 class _Products:
     """A cuBLAS call, with the interface of a _Starter."""
 
-    __slots__ = ("_blas", "_product")
+    __slots__ = ("_device", "_product")
 
     def __init__(self, device: CudaDevice, product: Product) -> None:
-        self._blas = device.blas()
+        self._device = device
         self._product = product
 
     def bind(self, views: Sequence[Any]) -> Call:
         """For many launches on the same memory."""
-        out, x, y = views[OUT].native, views[0].native, views[1].native
-        return self._blas.call(self._product, out, x, y)
+        addresses = views[OUT].native, views[0].native, views[1].native
+        return lambda queue: self._device.blas(queue).multiply(self._product, *addresses)
 
-    def run(self, views: Sequence[Any]) -> None:
+    def run(self, views: Sequence[Any], queue: int) -> None:
         """For one launch."""
-        self.bind(views)()
+        self.bind(views)(queue)
 
 
 class CudaLaunch:
@@ -112,10 +112,14 @@ class CudaLaunch:
         device = self._kernel.device
         try:
             device.use()
-            for call in self._calls:
-                call()
+            self.enqueue(device.queue)
         except FAULTS as error:
             device.fault(error)
+
+    def enqueue(self, queue: int) -> None:
+        """Into that stream of the current device; faults are the caller's."""
+        for call in self._calls:
+            call(queue)
 
     def describe(self) -> Mapping[str, object]:
         """The op, and the source and blocks of each kernel."""
@@ -137,7 +141,7 @@ class CudaKernel(Kernel):
         self.contiguous = lowered.contiguous
         self.workspace = lowered.scratch
         self.params = frozenset(op.fields)
-        self.in_place = dict(op.aliases) if op.name == "assign" else {}
+        self.in_place = lowered.in_place
         self._starters: list[_Starter | _Products] | None = None
         self._lock = threading.Lock()
 
@@ -145,7 +149,8 @@ class CudaKernel(Kernel):
         self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
     ) -> Launch:
         """A parameter block for each step, with the addresses filled in."""
-        if self.in_place and outputs[0].layout is not inputs[0].layout:  # not in place after all
+        assigns = self.name == "assign"
+        if assigns and outputs[0].layout is not inputs[0].layout:  # not in place after all
             copy = self.device.kernel(Contiguous(), (inputs[1].layout,), (outputs[0].layout,))
             assert isinstance(copy, Kernel)
             return copy.bind(inputs[1:], outputs)
@@ -156,7 +161,7 @@ class CudaKernel(Kernel):
         self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None
     ) -> None:
         """The same without objects that outlive the call."""
-        if self.in_place:
+        if self.name == "assign":
             self.bind(inputs, outputs, workspace)()
             return
         views = (*inputs, *outputs[::-1], workspace)
@@ -165,7 +170,7 @@ class CudaKernel(Kernel):
             with self._lock:
                 self.device.use()
                 for starter in starters:
-                    starter.run(views)
+                    starter.run(views, self.device.queue)
         except FAULTS as error:
             self.device.fault(error)
 

@@ -3,47 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
-
-import attrs
+from typing import Any, Final
 
 from groundup.backends.api import Declined
 from groundup.layout import Layout
 from groundup.ops.op import Op
 from groundup.shapes import row_major
-from groundup_cuda.expressions import (
-    REDUCTIONS,
-    STORED,
-    Joining,
-    accumulated,
-    computed,
-    expression,
+from groundup_cuda.attention import (
+    lower_attention,
+    lower_attention_backward,
+    lower_cached_attention,
+    lower_rotary,
 )  # fmt: skip
-from groundup_cuda.products import Product, lower_matmul
+from groundup_cuda.draws import (
+    lower_dropout,
+    lower_normal,
+    lower_random_bits,
+    lower_uniform,
+)  # fmt: skip
+from groundup_cuda.expressions import REDUCTIONS, STORED, accumulated, computed, expression
+from groundup_cuda.fusion import lower_fused
+from groundup_cuda.losses import (
+    lower_cross_entropy,
+    lower_cross_entropy_backward,
+    lower_mse,
+    lower_nll,
+)  # fmt: skip
+from groundup_cuda.maps import map_stage
+from groundup_cuda.places import (
+    lower_advance_state,
+    lower_clamp,
+    lower_one_hot,
+    lower_triangle,
+)  # fmt: skip
+from groundup_cuda.plans import Layouts, Lowered, Step
+from groundup_cuda.products import lower_matmul
+from groundup_cuda.reductions import lower_categorical, lower_extreme, lower_reduction
+from groundup_cuda.rows import (
+    lower_joined,
+    lower_norm,
+    lower_norm_backward,
+    lower_softmax,
+)  # fmt: skip
+from groundup_cuda.scatters import lower_scatter_add, lower_take
 from groundup_cuda.source import (
     OUT,
     SCRATCH,
     Parameters,
     Stage,
-    collapsed,
-    letters,
     stage,
     walk,
 )  # fmt: skip
-
-Layouts: TypeAlias = Sequence[Layout]
-Step: TypeAlias = Stage | Product
-_ENOUGH: Final = 1 << 17  # threads from which a GPU is busy: with fewer, a reduction is split
-_EACH: Final = 16  # elements that a thread of a split reduction joins at least
-
-
-@attrs.frozen(eq=False)
-class Lowered:
-    """Launches in order, the inputs that they need row-major, and bytes of scratch memory."""
-
-    steps: Sequence[Step]
-    contiguous: tuple[int, ...] = ()
-    scratch: int = 0
+from groundup_cuda.updates import lower_global_norm, lower_update
+from groundup_cuda.windows import fill, lower_concat, lower_pad
 
 
 def lower(
@@ -51,10 +63,14 @@ def lower(
 ) -> Lowered | Declined:
     """The launches that compute `op`, none for an empty output, or why there are none."""
     if not any(out.size for out in outputs):
-        return Lowered([])
+        return Lowered([], in_place=op.aliases)
     if op.name == "matmul":
         step, copies = lower_matmul(inputs, outputs[0], capability)
         return Lowered([step], copies)
+    if op.name in _BY_GPU:
+        return _BY_GPU[op.name](op, inputs, outputs, capability)
+    if op.name in _OWN:
+        return _OWN[op.name](op, inputs, outputs)
     special = _SPECIAL.get(op.name)
     if special is not None:
         return special(op, inputs, outputs[0])
@@ -69,10 +85,7 @@ def _map(name: str, value: str, operands: Any, out: Layout, write: int = OUT) ->
     """One expression per element of a, b, c: the `operands`, pairs of position and layout."""
     numbers, layouts = zip(*operands, strict=True)
     parameters = Parameters(1 + len(layouts))
-    strides = {f"at{k}": layout.strides for k, layout in enumerate(layouts)}
-    index = walk(parameters, "i", out.shape, place=out.strides, **strides)
-    index += "\n" + letters([layout.dtype for layout in layouts])
-    return _made(name, parameters, [write, *numbers], (out, *layouts), index, value)
+    return map_stage(name, parameters, [write, *numbers], (out, *layouts), "abc", value)
 
 
 def _made(
@@ -89,13 +102,11 @@ def _made(
 
 def _assign(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     """Into the target's own, perhaps strided, memory; the target is not read."""
-    return Lowered([_map("assign", "a", [(1, inputs[1])], inputs[0])])
+    return Lowered([_map("assign", "a", [(1, inputs[1])], inputs[0])], in_place=op.aliases)
 
 
 def _full(op: Any, inputs: Layouts, out: Layout) -> Lowered:
-    parameters = Parameters(1)
-    value = parameters.number(op.value, computed(op.dtype))
-    return Lowered([_made("full", parameters, [OUT], (out,), "", value, "i")])
+    return Lowered([fill("full", op.value, out)])
 
 
 def _arange(op: Any, inputs: Layouts, out: Layout) -> Lowered:
@@ -107,29 +118,6 @@ def _arange(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     result = "float" if op.dtype.is_floating else "long long"
     value = f"({result})({start} + {step} * ({kind})i)"
     return Lowered([_made("arange", parameters, [OUT], (out,), "", value, "i")])
-
-
-def _pad(op: Any, inputs: Layouts, out: Layout) -> Lowered:
-    """Each output place asks which input place it shows, if any."""
-    (x,) = inputs
-    parameters, kind = Parameters(2), computed(x.dtype)
-
-    def given(value: int) -> str:
-        return f"(Index){parameters.add(value)}"
-
-    lines = ["Index rest = i, at0 = 0, c;", "bool inside = true;"]
-    for axis in reversed(range(out.rank)):
-        length, gap = given(out.shape[axis]), given(op.gaps(out.rank)[axis] + 1)
-        lines += [
-            f"c = rest % {length} - {given(op.before[axis])};",
-            f"rest /= {length};",
-            f"inside = inside && c >= 0 && c % {gap} == 0 && c / {gap} < {given(x.shape[axis])};",
-            f"at0 += c / {gap} * {given(x.strides[axis])};",
-        ]
-    read = f"load(((const {STORED[x.dtype]} *)p.v[1])[at0])"
-    value = f"({kind})(inside ? {read} : {parameters.number(op.value, kind)})"
-    index = "\n".join("    " + line for line in lines)
-    return Lowered([_made("pad", parameters, [OUT, 0], (out, x), index, value, "i")])
 
 
 def _gather(op: Any, inputs: Layouts, out: Layout) -> Lowered:
@@ -150,15 +138,16 @@ def _gather(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     return Lowered([_made("gather", parameters, [OUT, 0, 1], (out, x, indices), index, value)])
 
 
-_ATOMIC: Final = {"float": "float", "int": "int", "long long": "u64"}
+_ATOMIC: Final = {"int": "int", "long long": "u64"}
 
 
 def _scatter_add(op: Any, inputs: Layouts, out: Layout) -> Lowered:
-    """x is copied, then every source element is added by an atomic.
-
-    Narrow types have none, and would round every time: they are added up in wide scratch memory.
+    """x is copied, then every source element is added by an atomic: for integers, whose sum does
+    not depend on the order. Narrow ones have no atomics: they are added up in wide scratch memory.
     """
     x, indices, source = inputs
+    if x.dtype.is_floating:
+        return lower_scatter_add(op, inputs, (out,))
     axis, own, wide = op.axis % x.rank, row_major(out.shape), accumulated(x.dtype)
     place = OUT if wide is x.dtype else SCRATCH
     total = Layout(out.shape, out.strides, wide)
@@ -182,74 +171,30 @@ def _scatter_add(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     return Lowered(steps, scratch=total.size * wide.itemsize)
 
 
-def _reduce(op: Any, inputs: Layouts, out: Layout) -> Lowered:
-    """Over `op.axes`; where there are few outputs, in pieces first and then over those."""
-    (x,) = inputs
-    axes = range(x.rank) if op.axes is None else sorted(a % x.rank for a in op.axes)
-    rows = _taken(x, [a for a in range(x.rank) if a not in axes])
-    columns = _taken(x, axes)
-    joining, wide = REDUCTIONS[op.name], accumulated(x.dtype)
-    _, lanes = _sharing(rows, columns)
-    # By shapes alone, so that the order of additions is the same on every GPU.
-    pieces = max(1, min(_ENOUGH // (rows.size * lanes), columns.size // (lanes * _EACH)))
-    if pieces == 1:
-        return Lowered([_reduction(op.name, joining, rows, columns, out)])
-    flat, between = Layout((rows.size,), (1,), wide), Layout((pieces,), (rows.size,), wide)
-    partial = Layout((pieces, rows.size), (rows.size, 1), wide)
-    last = attrs.evolve(joining, element="(Value)x")
-    steps = [
-        _reduction(op.name, joining, rows, columns, partial, pieces),
-        attrs.evolve(_reduction(op.name, last, flat, between, out), operands=(OUT, SCRATCH)),
-    ]
-    return Lowered(steps, scratch=pieces * rows.size * wide.itemsize)
-
-
-def _taken(x: Layout, axes: Sequence[int]) -> Layout:
-    return Layout(tuple(x.shape[a] for a in axes), tuple(x.strides[a] for a in axes), x.dtype)
-
-
-def _sharing(rows: Layout, columns: Layout) -> tuple[bool, int]:
-    """Whether neighbouring threads take neighbouring outputs, as they do if those lie closer
-    together in memory, and how many threads share an output: a power of 2.
-    """
-    _, ((*_, step),) = collapsed(columns.shape, columns.strides)
-    _, ((*_, start),) = collapsed(rows.shape, rows.strides)
-    across = rows.size >= 32 and abs(start) < abs(step)
-    return across, 1 << min(3 if across else 8, (columns.size // 4).bit_length())
-
-
-def _reduction(
-    op: str, joining: Joining, rows: Layout, columns: Layout, out: Layout, pieces: int = 1
-) -> Stage:
-    """For every place of `rows` the elements along `columns`, in so many pieces, to one number."""
-    parameters = Parameters(2)
-    add = parameters.add
-    across, lanes = _sharing(rows, columns)
-    value, size = accumulated(rows.dtype), rows.size * pieces
-    inner = walk(parameters, "j", columns.shape, column=columns.strides)
-    whole = Layout(rows.shape + columns.shape, rows.strides + columns.strides, rows.dtype)
-    return stage(
-        "reduction", op, parameters, [OUT if pieces == 1 else SCRATCH, 0], size * lanes,
-        (whole, out), lanes=str(lanes), across=str(across).lower(), size=add(size),
-        piece=add(-(-columns.size // pieces)), reduced=add(columns.size), outputs=add(rows.size),
-        index=walk(parameters, "i", rows.shape, row=rows.strides), inner=inner,
-        in0=STORED[rows.dtype], accumulator=STORED[value], start=joining.start,
-        element=joining.element, combine=joining.combine, out=STORED[out.dtype],
-    )  # fmt: skip
-
-
-def _random_bits(op: Any, inputs: Layouts, out: Layout) -> Lowered:
-    parameters = Parameters(2)
-    size, step = parameters.add(out.size), parameters.add(inputs[0].strides[0])
-    threads = -(-out.size // 4)
-    made = stage(
-        "random", "random_bits", parameters, [OUT, 0], threads, (out,), size=size, step=step
-    )
-    return Lowered([made])
-
-
 _SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], Lowered]]] = {
-    "assign": _assign, "full": _full, "arange": _arange, "pad": _pad, "gather": _gather,
-    "scatter_add": _scatter_add, "random_bits": _random_bits,
-    **dict.fromkeys(REDUCTIONS, _reduce),
+    "assign": _assign, "full": _full, "arange": _arange, "gather": _gather,
+    "pad": lower_pad, "concat": lower_concat,
+    "scatter_add": _scatter_add,
+}  # fmt: skip
+_OWN: Final[dict[str, Callable[[Any, Layouts, Layouts], Lowered | Declined]]] = {
+    **dict.fromkeys(("layer_norm", "rms_norm", "add_layer_norm", "add_rms_norm"), lower_norm),
+    **dict.fromkeys(("layer_norm_backward", "rms_norm_backward"), lower_norm_backward),
+    **dict.fromkeys(("softmax", "log_softmax"), lower_softmax),
+    **dict.fromkeys(("softmax_backward", "log_softmax_backward"), lower_softmax),
+    **dict.fromkeys(REDUCTIONS, lower_reduction),
+    "argmax": lower_extreme, "argmin": lower_extreme, "categorical": lower_categorical,
+    "logsumexp": lower_joined, "var": lower_joined, "mse_loss": lower_mse,
+    "cross_entropy": lower_cross_entropy, "nll_loss": lower_nll,
+    "cross_entropy_backward": lower_cross_entropy_backward, "fused": lower_fused,
+    "random_bits": lower_random_bits, "uniform": lower_uniform, "normal": lower_normal,
+    "dropout": lower_dropout, "take": lower_take, "clamp": lower_clamp, "tril": lower_triangle,
+    "triu": lower_triangle, "one_hot": lower_one_hot, "advance_state": lower_advance_state,
+}  # fmt: skip
+_BY_GPU: Final[
+    dict[str, Callable[[Any, Layouts, Layouts, tuple[int, int]], Lowered | Declined]]
+] = {
+    "adamw": lower_update, "sgd": lower_update, "global_norm": lower_global_norm,
+    "scaled_dot_product_attention": lower_attention,
+    "scaled_dot_product_attention_backward": lower_attention_backward,
+    "cached_attention": lower_cached_attention, "rotary_embedding": lower_rotary,
 }  # fmt: skip

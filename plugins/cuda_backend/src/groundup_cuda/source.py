@@ -16,10 +16,8 @@ from typing import Final
 
 import attrs
 
-from groundup.dtypes import DType
 from groundup.layout import Layout
 from groundup.shapes import Shape
-from groundup_cuda.expressions import STORED, computed
 
 THREADS: Final = 256
 SCRATCH, OUT = -1, -2  # in place of an input's position; output k is OUT - k
@@ -67,8 +65,9 @@ def stage(
     reach = max(threads, *[x.size + extent(x.shape, x.strides) for x in layouts])
     parts["index_type"] = "int" if reach <= _LAST else "long long"
     parts["count"] = str(len(parameters.values))
-    body = Template(_read(family)).safe_substitute(parts)
-    name = f"{family}_{op}_{hashlib.sha256(body.encode()).hexdigest()[:8]}"
+    body = Template(read(family)).safe_substitute(parts)
+    kind = family.rpartition("/")[2]
+    name = f"{kind}_{op}_{hashlib.sha256(body.encode()).hexdigest()[:8]}"
     body = Template(body).substitute(name=name)
     return Stage(name, body, tuple(parameters.values), tuple(operands), -(-threads // THREADS))
 
@@ -109,14 +108,6 @@ def walk(parameters: Parameters, number: str, shape: Shape, **strides: Shape) ->
     return _lines(lines)
 
 
-def letters(inputs: Sequence[DType]) -> str:
-    """Statements that load input k from place `atk` into the variable a, b or c."""
-    return _lines(
-        f"const {computed(dtype)} {letter} = load(((const {STORED[dtype]} *)p.v[{k + 1}])[at{k}]);"
-        for k, (letter, dtype) in enumerate(zip("abc", inputs, strict=False))
-    )
-
-
 def extent(shape: Shape, strides: Shape) -> int:
     """The largest distance from its beginning that a view reaches, either way."""
     return sum(max(n - 1, 0) * abs(s) for n, s in zip(shape, strides, strict=True))
@@ -124,7 +115,7 @@ def extent(shape: Shape, strides: Shape) -> int:
 
 def prelude() -> str:
     """What every kernel's source begins with."""
-    return _read("common")
+    return f"{read('common')}\n{read('groups')}"
 
 
 def _lines(lines: Iterable[str]) -> str:
@@ -132,5 +123,6 @@ def _lines(lines: Iterable[str]) -> str:
 
 
 @cache
-def _read(name: str) -> str:
+def read(name: str) -> str:
+    """The text of `kernels/<name>.cu`."""
     return files("groundup_cuda").joinpath("kernels", f"{name}.cu").read_text("utf-8")

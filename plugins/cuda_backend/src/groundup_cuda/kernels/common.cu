@@ -2,6 +2,7 @@
 // No header is included: NVRTC then needs none, and compiles in milliseconds.
 
 typedef unsigned char u8;
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
@@ -24,6 +25,7 @@ __device__ inline float load(float x) { return x; }
 __device__ inline int load(int x) { return x; }
 __device__ inline long long load(long long x) { return x; }
 __device__ inline u8 load(u8 x) { return x; }
+__device__ inline u16 load(u16 x) { return x; }
 __device__ inline signed char load(signed char x) { return x; }
 __device__ inline bool load(bool x) { return x; }
 __device__ inline float load(half_t x) {
@@ -36,6 +38,8 @@ __device__ inline float load(bfloat_t x) { return __uint_as_float((u32)x.bits <<
 __device__ inline void store(half_t &out, float x) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(x));
 }
+
+__device__ inline void store(u16 &out, u16 x) { out = x; }
 
 // Round to nearest, ties to even; NaN stays NaN.
 __device__ inline void store(bfloat_t &out, float x) {

@@ -42,6 +42,6 @@ $inner
         __syncthreads();
     }
     if (live && lane == 0) {
-        store((($out *)p.v[0])[which * outputs + i], partial[here]);
+        store((($out *)p.v[0])[which * outputs + i], partial[here]$by);
     }
 }

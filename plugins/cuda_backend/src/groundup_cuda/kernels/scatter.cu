@@ -1,5 +1,5 @@
-// Adds each source element where its index says. Indices that are out of range add nothing. The order
-// of additions is not fixed.
+// Adds each source element where its index says. Indices that are out of range add nothing. Atomics, but
+// of integers: the order of additions, which is not fixed, does not change their sum.
 
 extern "C" __global__ void __launch_bounds__(256) $name(const Parameters<$count> p) {
     typedef $index_type Index;
