@@ -25,12 +25,9 @@ UV = os.environ.get("UV") or shutil.which("uv")
 GUIDE = ROOT / "docs" / "writing_a_backend.md"
 NUMBA = ROOT / "examples" / "numba_backend" / "src" / "groundup_numba"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        UV is None and "CI" not in os.environ, reason="builds wheels with uv, not installed here"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    UV is None and "CI" not in os.environ, reason="builds wheels with uv, not installed here"
+)
 
 
 def run(*command: str | Path, cwd: Path, timeout: int = 300) -> str:
@@ -117,6 +114,7 @@ def test_it_trains_a_transformer_with_the_losses_of_the_cpu(
     assert shiny == pytest.approx(cpu, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_it_reaches_level_2_as_it_comes(scripts: Path, package: Path, tmp_path: Path) -> None:
     card = tmp_path / "card.json"
     command = ("conformance", "shiny", "--level", "2", "--json", card)
