@@ -6,7 +6,7 @@ cache gives, not against memory. The rate of arithmetic is the best of some matr
 starting a kernel costs is the time of one on one element.
 
 A ceiling is the best time of several; a row above one has it measured again, since the machine may
-have been busy the first time.
+have been busy the first time, and at the row's own size: between two sizes, a cache may fill up.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Ceilings:
         """(bytes/s, what it is the bandwidth of) for works of that footprint.
 
         `written` is the share of the bytes that are written: reading has a ceiling of its own, and
-        so has writing. Of the two nearest sizes that were measured the better one counts.
+        so has writing. Of the nearest sizes that were measured the best one counts.
         """
         kinds = ["copy", "triad"]
         kinds += ["read"] if written < 0.3 else ["write"] if written > 0.7 else []
@@ -81,12 +81,12 @@ class Ceilings:
     def latency(self) -> float:
         """Seconds of the smallest launch."""
         if self.start is None:
-            self.start = min(self._seconds(_KINDS["triad"](1)), self._seconds(_KINDS["copy"](1)))
+            self.start = min(self._seconds(work_of(1)) for work_of in _KINDS.values())
         return self.start
 
     def again(self, footprint: int, dtype: DType) -> None:
         """Measure once more what bounds a work; the better figure stays."""
-        for size in self._near(footprint):
+        for size in {self._whole(footprint), *self._near(footprint)}:
             self._measure(size)
         if self.rates.get(dtype.name):
             self._measure_rate(dtype)
@@ -107,11 +107,16 @@ class Ceilings:
 
     # ---- parts ----
 
+    def _whole(self, footprint: int) -> int:
+        return min(max(SETS * footprint, _SMALLEST), self.largest)
+
     def _near(self, footprint: int) -> list[int]:
-        whole = min(max(SETS * footprint, _SMALLEST), self.largest)
+        """The two sizes around a footprint that all works share, and its own if that is known."""
+        whole = self._whole(footprint)
         power = (whole.bit_length() - 1 - 12) // _STEP
         low = _SMALLEST << (_STEP * power)
-        return [size for size in (low, low << _STEP) if size <= self.largest] or [low]
+        found = [size for size in (low, low << _STEP) if size <= self.largest] or [low]
+        return [*found, whole] if whole in self.bandwidths else found
 
     def _rung(self, size: int) -> dict[str, float]:
         if size not in self.bandwidths:

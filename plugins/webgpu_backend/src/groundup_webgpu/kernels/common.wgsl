@@ -99,6 +99,36 @@ fn pow_f32(x: f32, y: f32) -> f32 {
     return select(size, -size, floor(y * 0.5) != y * 0.5);
 }
 
+// WGSL allows 3 + 2 |x| ULP, of which drivers make use and some a little more. Here x = n ln 2 + r, and
+// exp(r) by a polynomial (Cephes, expf): 1 ULP.
+fn exp_f32(x: f32) -> f32 {
+    if (!(abs(x) < 87.0)) {
+        return exp(x);
+    }
+    let n = round(x * 1.4426950408889634);
+    let r = (x - n * 0.693359375) + n * 2.12194440e-4;
+    let tail = 4.1665795894e-2 + r * (8.3334519073e-3 + r * (1.3981999507e-3 + r * 1.9875691500e-4));
+    let power = 1.0 + (r + r * r * (5.0000001201e-1 + r * (1.6666665459e-1 + r * tail)));
+    return power * bitcast<f32>((i32(n) + 127) << 23u);
+}
+
+// WGSL allows 3 ULP, which NVIDIA's driver exceeds by a little. Here x = 2^k m, m within sqrt(1/2) and
+// sqrt(2), and log(m) = 2 artanh((m - 1) / (m + 1)) (as in fdlibm).
+fn log_f32(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    if (bits - 0x00800000u >= 0x7f000000u) {
+        return log(x);  // not a positive normal number
+    }
+    let high = bits + 0x004afb0du;
+    let k = f32(i32(high >> 23u) - 127);
+    let m = bitcast<f32>((high & 0x007fffffu) + 0x3f3504f3u);
+    let s = (m - 1.0) / (m + 1.0);
+    let z = s * s;
+    let tail = 1.0 / 7.0 + z * (1.0 / 9.0 + z / 11.0);
+    let small = 2.0 * s * (1.0 + z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * tail)));
+    return k * 0.693359375 + (small - k * 2.12194440e-4);
+}
+
 fn expm1_f32(x: f32) -> f32 {
     if (abs(x) < 0.5) {
         let tail = 1.0 / 120.0 + x * (1.0 / 720.0 + x * (1.0 / 5040.0 + x / 40320.0));
