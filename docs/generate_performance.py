@@ -79,6 +79,7 @@ def store(run: Path, name: str) -> None:
                 "extra_info": {key: row["extra_info"].get(key) for key in figures},
             }
             for row in whole["benchmarks"]
+            if row["extra_info"].get("device_seconds") is not None  # else it failed
         ],
     }
     RUNS.mkdir(exist_ok=True)

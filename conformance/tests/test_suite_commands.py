@@ -31,9 +31,10 @@ def groundup(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scorecard, made by the command in a folder with a configuration that must not matter."""
+    """A scorecard, made by the command in a folder whose configuration must not matter."""
     folder = tmp_path_factory.mktemp("cards")
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --nosuchoption\n")
+    (folder / "conftest.py").write_text("raise RuntimeError\n")
     done = groundup(
         folder, "conformance", "cpu", "--ops", "tanh", "--level", "1", "--json", "card.json"
     )

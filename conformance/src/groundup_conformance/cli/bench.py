@@ -68,7 +68,8 @@ def run(
         pytest.main(
             [
                 "--pyargs", "groundup_conformance.bench", "-q", "--no-header", "--tb=short", "-rfs",
-                "--assert=plain", "-p", "no:cacheprovider", "-c", str(configuration()),
+                "--assert=plain", "-p", "no:cacheprovider", "--noconftest",
+                "-c", str(configuration()),
                 f"--benchmark-storage={Path('.benchmarks').resolve()}", *options, *extra,
             ]
         )

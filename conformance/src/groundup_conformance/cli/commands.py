@@ -88,7 +88,8 @@ def run(
         pytest.main(
             [
                 "--pyargs", "groundup_conformance.suite", "-q", "--no-header", "--tb=short", "-rN",
-                "--assert=plain", "-p", "no:cacheprovider", "-c", str(configuration()),
+                "--assert=plain", "-p", "no:cacheprovider", "--noconftest",
+                "-c", str(configuration()),
                 *options, *pytest_args,
             ]
         )

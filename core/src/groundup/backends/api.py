@@ -17,6 +17,7 @@ import attrs
 import numpy as np
 
 from groundup.backends.pool import Pool
+from groundup.backends.view import View as View
 from groundup.dtypes import DType
 from groundup.layout import Layout
 from groundup.spans import counts_waits, span
@@ -26,26 +27,6 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = (1, 1)
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-
-
-class View:
-    """A strided window on a buffer: what kernels read and write.
-
-    `offset` is in bytes. `native` is the backend's cached handle (an ndarray, a CuPy array, ...).
-    `root` is the view that owns the storage, None if it is this one; its `version` counts writes.
-    """
-
-    __slots__ = ("__weakref__", "buffer", "layout", "native", "offset", "root", "version")
-
-    def __init__(
-        self, buffer: Any, offset: int, layout: Layout, native: Any = None, root: View | None = None
-    ) -> None:
-        self.buffer = buffer
-        self.offset = offset
-        self.layout = layout
-        self.native = native
-        self.root = root
-        self.version = 0
 
 
 class Launch(Protocol):
@@ -143,8 +124,7 @@ class Device(ABC):
         self.constants: dict[Any, Any] = {}  # the core's cache of Python scalars as tensors
         self.overrides: Mapping[str, KernelFactory] = {}  # kernels that other packages add
         self.pool = Pool(self.allocate)
-        # Counted for ever, see `groundup.counting`: kernels started, kernels compiled, and how
-        # often the host waited.
+        # Counted for ever: kernels started, kernels compiled, how often the host waited.
         self.launches = self.compiled = self.waits = 0
         self.timer: Callable[[Launch], None] | None = None  # runs launches instead, for profiles
 
