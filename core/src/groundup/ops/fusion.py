@@ -175,6 +175,8 @@ class Fused(Op, name="fused", family="elementwise"):
         yield case("choice", _CHOICE, make.normal(4, 5), make.bools(5), in_place=True)
         yield case("cast", _CAST, make.normal(3, 3), make.ints(-5, 5, 3, 3))
         yield case("alone", (("abs", (), (0,)),), make.normal(3))
+        yield case("middle", _MIDDLE, *normal(2, 70))
+        yield case("again", _AGAIN, make.normal(70), in_place=True)
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -197,6 +199,9 @@ _CHOICE: Final[Body] = (  # x where the condition holds and x > 0.5, else its cl
     ("greater", (), (0, (0.5,))), ("logical_and", (), (1, ~0)), ("add", (), (0, 0)),
     ("clamp", (("min", -1), ("max", 2)), (~2,)), ("where", (), (~1, 0, ~3)),
 )  # fmt: skip
+# A kernel may write before it has read all: silu's over a step's result, and over the input.
+_MIDDLE: Final[Body] = (("mul", (), (0, 1)), ("silu", (), (~0,)), ("add", (), (~1, 0)))
+_AGAIN: Final[Body] = (("neg", (), (0,)), ("silu", (), (0,)))
 _CAST: Final[Body] = (
     ("cast", (("dtype", dt.float32),), (0,)), ("cast", (("dtype", dt.float32),), (1,)),
     ("mul", (), (~0, ~1)),
