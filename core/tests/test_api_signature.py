@@ -34,9 +34,9 @@ def signature() -> str:
 
 
 def _is_own(name: str, value: object) -> bool:
-    """Whether api.py defines it: its classes, and the aliases of types that it names."""
+    """Whether it is the contract's: its classes, View, and the aliases of types that it names."""
     if inspect.isclass(value):
-        return value.__module__ == api.__name__
+        return value is api.View or value.__module__ == api.__name__
     return name in ("Executable", "HostArray", "KernelFactory")
 
 
