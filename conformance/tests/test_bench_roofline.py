@@ -98,3 +98,15 @@ def test_ceilings_are_measured_by_size_and_only_rise(monkeypatch: pytest.MonkeyP
     assert found.rate(dt.int32) is None
     assert found.bandwidth(1 << 12, 0.0)[0] >= rate
     assert found.summary()["launch"] == found.latency()
+
+
+def test_a_large_work_has_its_ceilings_measured_at_its_own_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_EFFORT", Effort(0.0, 1, 1, 0))
+    found = Ceilings(device_for("cpu"), 1 << 14)
+    found.bandwidth(1 << 20, 0.1)
+    assert max(found.bandwidths) == 1 << 14
+    found.again(1 << 20, dt.int32)
+    own = found.bandwidths[3 << 20]
+    assert found.bandwidth(1 << 20, 0.1)[0] >= max(own["read"], own["compare"], own["copy"])

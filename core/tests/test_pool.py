@@ -101,6 +101,18 @@ def test_the_cache_is_given_up_before_memory_runs_out() -> None:
     del kept
 
 
+def test_a_size_class_beyond_what_the_device_allows_is_not_needed() -> None:
+    memory = Memory(limit=(1 << 20) - 256)
+    wanted = (1 << 20) - 512  # its class is 1 MiB
+    block = memory.pool.take(wanted)
+    assert (block.nbytes, memory.pool.reserved, memory.pool.in_use) == (wanted, wanted, wanted)
+    number = block.number
+    del block
+    again = memory.pool.take(wanted)
+    assert again.number == number, "kept for reuse under its own size"
+    assert memory.calls == [wanted]
+
+
 def test_idle_blocks_of_other_sizes_do_not_pile_up() -> None:
     memory = Memory()
     for size in range(256, 256 * 200, 256):

@@ -1,8 +1,9 @@
 """What the device can do at most, measured in the same run with the plainest of its own kernels.
 
 Bandwidth is that of copying, of adding (two operands read, one result written), of reading (the
-sum of rows) and of writing (a constant), at many sizes: what fits a cache is held against what the
-cache gives, not against memory. The rate of arithmetic is the best of some matrix products. What
+sum of rows; comparing two operands, which writes a byte for eight that it reads) and of writing (a
+constant), at many sizes: what fits a cache is held against what the cache gives, not against
+memory. The rate of arithmetic is the best of some matrix products. What
 starting a kernel costs is the time of one on one element.
 
 A ceiling is the best time of several; a row above one has it measured again, since the machine may
@@ -46,9 +47,11 @@ _KINDS: Final[dict[str, Callable[[int], Work]]] = {  # from the number of elemen
     "copy": lambda n: _made("contiguous", [(n,)], float32),
     "triad": lambda n: _made("add", [(n,), (n,)], float32),
     "read": lambda n: _made("sum", [_rows(n)], float32, axes=(1,)),
+    "compare": lambda n: _made("greater", [(n,), (n,)], float32),
     "write": lambda n: _made("full", [], float32, shape=(n,), value=1.5, dtype=float32),
 }
-_OPERANDS: Final = {"copy": 2, "triad": 3, "read": 1, "write": 1}
+# Their bytes, in operands of float32.
+_OPERANDS: Final = {"copy": 2.0, "triad": 3.0, "read": 1.0, "compare": 2.25, "write": 1.0}
 
 
 @attrs.define(eq=False)
@@ -68,7 +71,7 @@ class Ceilings:
         so has writing. Of the nearest sizes that were measured the best one counts.
         """
         kinds = ["copy", "triad"]
-        kinds += ["read"] if written < 0.3 else ["write"] if written > 0.7 else []
+        kinds += ["read", "compare"] if written < 0.3 else ["write"] if written > 0.7 else []
         found = [(self._rung(size)[kind], kind) for size in self._near(footprint) for kind in kinds]
         return max(found)
 
@@ -108,12 +111,13 @@ class Ceilings:
     # ---- parts ----
 
     def _whole(self, footprint: int) -> int:
-        return min(max(SETS * footprint, _SMALLEST), self.largest)
+        """The working set of a work, which found room itself, so that a ceiling of it does too."""
+        return max(SETS * footprint, _SMALLEST)
 
     def _near(self, footprint: int) -> list[int]:
         """The two sizes around a footprint that all works share, and its own if that is known."""
         whole = self._whole(footprint)
-        power = (whole.bit_length() - 1 - 12) // _STEP
+        power = (min(whole, self.largest).bit_length() - 1 - 12) // _STEP
         low = _SMALLEST << (_STEP * power)
         found = [size for size in (low, low << _STEP) if size <= self.largest] or [low]
         return [*found, whole] if whole in self.bandwidths else found
@@ -126,7 +130,7 @@ class Ceilings:
     def _measure(self, size: int) -> None:
         known = self.bandwidths.setdefault(size, {})
         for kind, work_of in _KINDS.items():
-            work = work_of(max(1, size // (SETS * 4 * _OPERANDS[kind])))
+            work = work_of(max(1, int(size / (SETS * 4 * _OPERANDS[kind]))))
             rate = work.cost.bytes / self._seconds(work)
             known[kind] = max(rate, known.get(kind, 0.0))
 

@@ -53,17 +53,19 @@ class Pool:
 
     def take(self, nbytes: int) -> Buffer:
         """A block of at least `nbytes`. Raises OutOfMemory after emptying the cache and one
-        retry.
+        retry, and one more without what the size class adds.
         """
         size = _round(nbytes)
         with self._lock:
             blocks = self._free[size]
+            if not blocks and self._free.get(exact := _in_grains(nbytes)):
+                size, blocks = exact, self._free[exact]
             if blocks:
                 number, handle = heappop(blocks)
             else:
                 if self.reserved - self.in_use > self.peak:
                     self.trim()  # more is idle than was ever in use: the shapes have changed
-                handle = self._fresh(size)
+                size, handle = self._fresh(size, nbytes)
                 self._numbers += 1
                 number = self._numbers
                 self.allocations += 1
@@ -89,18 +91,29 @@ class Pool:
             dropped, self._free = self._free, defaultdict(list)
             self.reserved -= sum(size * len(blocks) for size, blocks in dropped.items())
 
-    def _fresh(self, size: int) -> Any:
+    def _fresh(self, size: int, nbytes: int) -> tuple[int, Any]:
+        """A new block and its size. A class may be larger than the device's largest buffer."""
         with span(f"{size:,} bytes", "allocate"):
             try:
-                return self._allocate(size)
+                return size, self._allocate(size)
             except OutOfMemory:
                 self.trim()
-                return self._allocate(size)
+            try:
+                return size, self._allocate(size)
+            except OutOfMemory:
+                exact = _in_grains(nbytes)
+                if exact == size:
+                    raise
+                return exact, self._allocate(exact)
 
 
 def _round(nbytes: int) -> int:
     """Size class: multiples of 256 bytes to 64 KiB, then steps of an eighth of the power of two."""
     if nbytes <= 65536:
-        return (nbytes + _GRAIN - 1) // _GRAIN * _GRAIN or _GRAIN
+        return _in_grains(nbytes)
     step = 1 << (nbytes.bit_length() - 4)
     return -(-nbytes // step) * step
+
+
+def _in_grains(nbytes: int) -> int:
+    return (nbytes + _GRAIN - 1) // _GRAIN * _GRAIN or _GRAIN
