@@ -84,7 +84,7 @@ def test_the_json_says_what_rows_were_held_against(
     assert ours["ceilings"]["cpu"]["flops"]["float32"] > 0
     assert ours["ceilings"]["cpu"]["launch"] > 0
     assert set(next(iter(ours["ceilings"]["cpu"]["bandwidth"].values()))) == {
-        "copy", "triad", "read", "write",
+        "copy", "triad", "read", "compare", "write",
     }  # fmt: skip
     assert ours["peers"]["cpu"][0].startswith("numpy ")
     assert list(ours["absent"]) == ["cupy beside cpu"]
