@@ -73,7 +73,7 @@ def rows(device: str, scale: int) -> Iterator[Row]:
     tall, wide, heads = 65536 // scale, 8192 // scale, 50304 // scale
     x, w, grad = normal(tall, 1024), normal(1024), normal(tall, 1024)
     yield "copy", OPS["contiguous"](), (x,), lambda t: lambda: tall_rows().clone()
-    yield "add", OPS["add"](), (x, grad), lambda t: lambda: tall_rows() + tall_rows()
+    yield "add", OPS["add"](), (x, grad), lambda t: lambda: tall_rows() + tall_rows("grad")
     yield "gelu_backward", OPS["gelu_backward"](), (x, grad), None
     yield "layer_norm", OPS["layer_norm"](), (x, w, w), layer_norm_of_torch
     yield "rms_norm", OPS["rms_norm"](), (x, w), None
@@ -82,8 +82,8 @@ def rows(device: str, scale: int) -> Iterator[Row]:
     for columns in (384, 768, 4096):
         other, v = normal(tall * 1024 // columns, columns), normal(columns)
         yield f"layer_norm {columns}", OPS["layer_norm"](), (other, v, v), None
-        name = f"layer_norm_backward {columns}"
-        yield name, OPS["layer_norm_backward"](), (other, v, other), None
+        name, slope = f"layer_norm_backward {columns}", normal(*other.shape)
+        yield name, OPS["layer_norm_backward"](), (other, v, slope), None
     yield "softmax", OPS["softmax"](), (x,), lambda t: lambda: tall_rows().softmax(-1)
     yield "softmax_backward", OPS["softmax_backward"](), (x, grad), None
     logits = normal(wide, heads)
@@ -116,8 +116,8 @@ def rows(device: str, scale: int) -> Iterator[Row]:
 
 
 @cache
-def tall_rows() -> Any:
-    """PyTorch's x."""
+def tall_rows(name: str = "x") -> Any:
+    """PyTorch's x, or another tensor of its shape: one operand read twice moves fewer bytes."""
     import torch
 
     return torch.randn(65536, 1024, device="cuda", dtype=torch.bfloat16)
@@ -135,7 +135,8 @@ def layer_norm_grad(torch: Any) -> Callable[[], object]:
     w = torch.randn(1024, device="cuda", dtype=torch.bfloat16)
     _, mean, scale = torch.native_layer_norm(x, (1024,), w, w, 1e-5)
     call = torch.ops.aten.native_layer_norm_backward
-    return lambda: call(x, x, (1024,), mean, scale, w, w, [True, True, True])
+    grad = tall_rows("grad")
+    return lambda: call(grad, x, (1024,), mean, scale, w, w, [True, True, True])
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ def copies(bench: Bench) -> Iterator[tuple[str, dict[str, object]]]:
         times.append(time.perf_counter() - start)
     yield "copy by the driver", {"GB/s": round(16 * size / min(times) / 1e9)}
     yield "copy by a kernel", bench.bandwidth(REGISTRY["contiguous"](), [x])
-    yield "add", bench.bandwidth(REGISTRY["add"](), [x, x])
+    yield "add", bench.bandwidth(REGISTRY["add"](), [x, bench.normal(size // 4)])
 
 
 def rows(bench: Bench) -> Iterator[tuple[str, dict[str, object]]]:
