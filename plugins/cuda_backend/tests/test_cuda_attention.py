@@ -118,7 +118,7 @@ def compare(problem: Problem, dtype: g.dtypes.DType) -> None:
     wanted = computed(problem, dtype, "cpu", exact=True)
     poison()
     got = computed(problem, dtype, DEVICE, exact=False)
-    subtracted = subtracted_norms(problem, dtype, wanted[0])
+    subtracted = subtracted_norms(problem, wanted[0]) if dtype is g.float32 else {}
     for name, mine, right in zip(NAMES, got, wanted, strict=True):
         finite = np.isfinite(right)
         np.testing.assert_array_equal(np.isfinite(mine), finite, err_msg=name)
@@ -128,29 +128,17 @@ def compare(problem: Problem, dtype: g.dtypes.DType) -> None:
         assert error <= limit * max(size, 1e-3), f"{name}: {error / max(size, 1e-3):.1e}"
 
 
-def subtracted_norms(problem: Problem, dtype: g.dtypes.DType, out: Array) -> dict[str, float]:
-    """Norms of what is subtracted in dq and dk: probabilities times grad . out, times |k| or |q|.
+def subtracted_norms(problem: Problem, out: Array) -> dict[str, float]:
+    """Norms of what is subtracted in dq and dk, where the one query sees one key and all cancels.
 
-    For a query that sees one key it takes away nearly all, and the rounding of it stays. The sums
-    over keys and queries are those of attention with v = |k| and of dv for grad = |grad . out| |q|.
+    It is grad . out times k or q, and the rounding of it stays. Empty for all other problems.
     """
-    q, k, _, grad = problem.operands()
-    heads = [x.transpose(0, 2, 1, 3) for x in (q, k, grad)]
-    size = np.linalg.norm(heads[2] * np.nan_to_num(out), axis=-1, keepdims=True)
-    weights = problem.settings()["scale"] * size
-    turned, keys, values, slope = (
-        g.from_numpy(np.ascontiguousarray(x, np.float32), "cpu")
-        for x in (heads[0], heads[1], abs(heads[1]), weights * abs(heads[0]))
-    )
-    extras = [extra(x, dtype, g.float32, "cpu") for x in problem.masks()]
-    where, settings = g.device_for("cpu"), problem.settings()
-    operands = (turned, keys, values)
-    outs = g.dispatch.apply(ScaledDotProductAttention(**settings), (*operands, *extras), where)
-    inputs = (*operands, *outs, slope, g.zeros_like(outs[1]), *extras)
-    op = ScaledDotProductAttentionBackward(**settings)
-    *_, by_key = g.dispatch.apply(op, inputs, where)
-    found = {"dq": weights * outs[0].numpy(), "dk": by_key.numpy()}
-    return {name: float(np.linalg.norm(np.nan_to_num(x))) for name, x in found.items()}
+    if not (problem.causal and problem.T == 1):
+        return {}
+    q, k, _, grad = (x.transpose(0, 2, 1, 3) for x in problem.operands())
+    size = problem.settings()["scale"] * np.linalg.norm(grad * out, axis=-1, keepdims=True)
+    seen = np.repeat(k[:, :, :1], problem.H // problem.G, axis=1)
+    return {name: float(np.linalg.norm(size * x)) for name, x in (("dq", seen), ("dk", q))}
 
 
 def poison() -> None:
