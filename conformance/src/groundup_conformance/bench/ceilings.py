@@ -3,8 +3,8 @@
 Bandwidth is that of copying, of adding (two operands read, one result written), of reading (the
 sum of rows; comparing two operands, which writes a byte for eight that it reads) and of writing (a
 constant), at many sizes: what fits a cache is held against what the cache gives, not against
-memory. The rate of arithmetic is the best of some matrix products. What
-starting a kernel costs is the time of one on one element.
+memory. The rate of arithmetic is the best of some matrix products. What starting a kernel costs is
+the time of one on one element.
 
 A ceiling is the best time of several; a row above one has it measured again, since the machine may
 have been busy the first time, and at the row's own size: between two sizes, a cache may fill up.
