@@ -26,7 +26,7 @@ AGAIN = "-again"
 MACHINE = ("system", "machine", "python_version", "groundup", "numpy")
 FIGURES = (
     "op", "backend", "dtype", "regime", "device_seconds", "cold_seconds", "wall_seconds", "timer",
-    "launches", "bytes", "flops", "gbs", "tflops", "ceiling", "share", "checked", "ratio",
+    "counts", "bytes", "flops", "gbs", "tflops", "ceiling", "share", "checked", "ratio",
 )  # fmt: skip
 RATIOS = ("backend", "regime", "ratio")  # all that is needed of a second run
 INTRODUCTION = """\
@@ -40,7 +40,10 @@ the same work in the same run. Read the ratios; an absolute time belongs to one 
 - *of* is the share of the ceiling that binds: the bandwidth of copying, adding, reading or writing
   that was measured in the same run at a working set of that size (so that what fits a cache is held
   against that cache), the best matrix product, or the smallest launch. Bytes and operations are
-  those of the op's own `cost`. More than 102 % fails the run.
+  those of the op's own `cost`; those of a ceiling are counted from its tensors. More than 102 %
+  fails the run.
+- With `--json`, `counts` of each row says what one call more asks of the device: launches, kernels
+  compiled, allocations and their bytes, waits of the host.
 - */torch* and the like are our time over theirs, round by round in turns: the median, and the
   quartiles in brackets.
 - Every row was checked against the float64 oracle before and after: *rows* says that of a large
@@ -127,19 +130,17 @@ def _run(name: str, run: Mapping[str, Any], again: Mapping[str, Any] | None) -> 
 
 
 def _ceilings(found: Mapping[str, Any]) -> Iterator[str]:
-    yield "| ceilings of | copy | triad | read | write | matrix products | smallest launch |"
-    yield "|---|---|---|---|---|---|---|"
+    kinds = list(dict.fromkeys(kind for known in found.values() for kind in known["memory"]))
+    heads = ["ceilings of", *kinds, "matrix products", "smallest launch"]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
     for place, known in found.items():
-        memory = [f"{known['memory'].get(k, 0) / 1e9:.0f} GB/s" for k in _kinds(known)]
+        memory = [f"{known['memory'].get(kind, 0) / 1e9:.0f} GB/s" for kind in kinds]
         rates = [f"{dtype} {rate / 1e12:.3g} TFLOP/s" for dtype, rate in known["flops"].items()]
         start = seconds(known["launch"]) if known["launch"] else ""
         cells = [f"`{place}`: {known['description']}", *memory, ", ".join(rates), start]
         yield f"| {' | '.join(cells)} |"
     yield ""
-
-
-def _kinds(known: Mapping[str, Any]) -> tuple[str, ...]:
-    return ("copy", "triad", "read", "write")
 
 
 def _medians(rows: list[Any], peers: list[str]) -> Iterator[str]:

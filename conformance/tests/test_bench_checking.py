@@ -90,7 +90,8 @@ def test_a_row_has_all_its_figures() -> None:
         "op", "backend", "device_seconds", "cold_seconds", "wall_seconds", "gbs", "tflops",
         "ceiling", "share", "ratio", "checked",
     } <= info.keys()  # fmt: skip
-    assert info["launches"] == 1
+    assert info["counts"]["launches"] == 1
+    assert info["counts"]["waits"] == 0
     assert benchmark.rounds == QUICK.least + 1
     assert min(info[key] for key in ("device_seconds", "cold_seconds", "wall_seconds")) > 0
 

@@ -55,7 +55,8 @@ def test_a_task_is_measured(place: Place, kind: str) -> None:
     info = models.measure(f"tiny/{kind}", place, benchmark)
     assert benchmark.extra_info == info
     assert (info["op"], info["regime"], info["checked"]) == (kind, "tiny", "float64")
-    assert info["launches"] > 10
+    assert info["counts"]["launches"] > 10
+    assert info["counts"]["compiled"] == info["counts"]["bytes_allocated"] == 0
     assert info["flops"] > 5_000
     assert info["device_seconds"] > 0
 

@@ -29,7 +29,7 @@ def run(ratio: float, rows: int = 2) -> dict[str, Any]:
     """A run as --json writes it, with what the page does not show left out."""
     part = {"median": ratio, "low": ratio, "high": ratio, "best": ratio, "rounds": 5, "seconds": 1}
     info = {
-        "op": "exp", "backend": "cpu", "dtype": "float32", "regime": "cache", "launches": 1,
+        "op": "exp", "backend": "cpu", "dtype": "float32", "regime": "cache", "counts": {},
         "device_seconds": 1e-3, "cold_seconds": 2e-3, "wall_seconds": 3e-3, "timer": "host",
         "bytes": 8, "flops": 1, "gbs": 12.0, "tflops": 0.5, "ceiling": "copy bandwidth",
         "share": 0.25, "checked": "rows", "ratio": {"torch": part},

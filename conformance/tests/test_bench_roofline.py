@@ -11,6 +11,7 @@ from groundup.backends.devices import device_for
 from groundup.ops import REGISTRY
 from groundup.ops.op import Cost
 from groundup_conformance.bench import ceilings as module
+from groundup_conformance.bench.bound import SETS, Bound
 from groundup_conformance.bench.ceilings import Ceilings
 from groundup_conformance.bench.roofline import standing
 from groundup_conformance.bench.timing import Effort
@@ -110,3 +111,36 @@ def test_a_large_work_has_its_ceilings_measured_at_its_own_size(
     found.again(1 << 20, dt.int32)
     own = found.bandwidths[3 << 20]
     assert found.bandwidth(1 << 20, 0.1)[0] >= max(own["read"], own["compare"], own["copy"])
+
+
+def test_bytes_of_ceilings_are_not_those_that_an_op_claims(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else an `add` that claims too much would raise the very ceiling that it is held against."""
+    monkeypatch.setattr(Ceilings, "_seconds", lambda self, work, places=1: 1e-3)
+    honest, other = (Ceilings(device_for("cpu"), 1 << 14) for _ in range(2))
+    honest.again(1 << 10, dt.int32)
+    monkeypatch.setattr(REGISTRY["add"], "cost", lambda self, *specs: Cost(1, 10**15))
+    other.again(1 << 10, dt.int32)
+    assert other.bandwidths == honest.bandwidths
+    with pytest.raises(Failed, match="add claims 1,000,000,000,000,000 bytes"):
+        standing(work_of("add", 1 << 10), 1e-3, other)
+
+
+@pytest.mark.parametrize(("footprint", "places"), [(1 << 12, 4), (10_000, 2), (1 << 20, 1)])
+def test_a_ceiling_is_measured_again_in_several_places(
+    footprint: int, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffers: dict[int, list[Any]] = {}
+
+    def spy(bound: list[Bound], *rest: Any) -> list[float]:
+        view = bound[0].results[0]._view
+        buffers.setdefault(view.layout.size, []).append(view.buffer)
+        return [1e-3]
+
+    monkeypatch.setattr(module, "back_to_back", spy)
+    monkeypatch.setattr(module, "_KINDS", {"copy": module._KINDS["copy"]})
+    found = Ceilings(device_for("cpu"), 1 << 16)
+    found.again(footprint, dt.int32)
+    own = buffers[int(SETS * footprint / (SETS * 4 * 2.0))]
+    assert len({id(buffer) for buffer in own}) == len(own) == places

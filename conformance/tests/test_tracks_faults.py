@@ -223,7 +223,10 @@ def test_memory_that_is_kept_is_found(device: Device, monkeypatch: pytest.Monkey
 def test_a_core_that_does_not_try_again_is_found(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device.pool, "_fresh", lambda size: device.pool._allocate(size))
+    def once(size: int, nbytes: int) -> tuple[int, Any]:
+        return size, device.pool._allocate(size)
+
+    monkeypatch.setattr(device.pool, "_fresh", once)
     with pytest.raises(OutOfMemory):
         faults.full_device(device)
 

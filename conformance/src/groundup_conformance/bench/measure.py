@@ -81,7 +81,7 @@ def measure(work: Work, place: Place, benchmark: Any) -> dict[str, Any]:
         "cold_seconds": statistics.median(cold_seconds),
         "wall_seconds": statistics.median(rounds.counted),
         "timer": "device" if "timer" in device.info.features else "host",
-        "launches": len(sets[0].launches),
+        "counts": rounds.counts(device),
         "bytes": work.cost.bytes,
         "flops": work.cost.flops,
         "gbs": found.gbs,

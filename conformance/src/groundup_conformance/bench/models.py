@@ -21,6 +21,7 @@ from groundup.backends.devices import device_for
 from groundup.backends.null import NullDevice
 from groundup.dtypes import float32
 from groundup.models.gpt import GPT, KVCache
+from groundup.ops.op import Cost
 from groundup.tensor import Tensor
 from groundup_conformance.bench.measure import Place
 from groundup_conformance.bench.timing import WARM, Rounds, Runner
@@ -70,7 +71,7 @@ def measure(name: str, place: Place, benchmark: Any) -> dict[str, Any]:
         "device_seconds": seconds,
         "wall_seconds": seconds,
         "timer": "host",
-        "launches": work.launches,
+        "counts": rounds.counts(device),
         "bytes": work.bytes,
         "flops": work.flops,
         "gbs": work.bytes / seconds / 1e9,
@@ -84,22 +85,14 @@ def measure(name: str, place: Place, benchmark: Any) -> dict[str, Any]:
     return info
 
 
-@attrs.frozen
-class Counted:
-    """Work of one call, by the costs of the ops in it."""
-
-    launches: int
-    flops: int
-    bytes: int
-
-
-def _work(model: Model, kind: str) -> Counted:
+def _work(model: Model, kind: str) -> Cost:
+    """Of one call, by the costs of the ops in it."""
     device = device_for("null")
     assert isinstance(device, NullDevice)
     task = _task(model, kind.replace("compiled", "eager"), device)
     device.work.reset()
     task.call(0)
-    return Counted(device.work.launches, device.work.flops, device.work.bytes)
+    return Cost(device.work.flops, device.work.bytes)
 
 
 def _task(model: Model, kind: str, device: Device) -> Task:

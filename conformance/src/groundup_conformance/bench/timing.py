@@ -18,6 +18,7 @@ import numpy as np
 
 from groundup.backends.api import Device, Launch
 from groundup.ops.movement import Contiguous
+from groundup.profiler.counting import counting
 from groundup_conformance.bench.bound import SETS, Bound, Together, launches_of, put
 from groundup_conformance.memory import placed
 from groundup_conformance.running import apply
@@ -135,6 +136,12 @@ class Rounds:
     def counted(self) -> list[float]:
         """Our seconds of one call, by round, without the rounds that warm up."""
         return self._taken[0][WARM:] or self._taken[0]
+
+    def counts(self, device: Device) -> dict[str, int]:
+        """What one call of ours more asks of the device, by the counters of `groundup.counting`."""
+        with counting(device) as counts:
+            self._parts[0].runner.call(0)
+        return attrs.asdict(counts)
 
     def ratios(self) -> dict[str, dict[str, float]]:
         """Ours over each peer's, round by round: the median and the quartiles.
