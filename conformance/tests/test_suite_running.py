@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -12,9 +13,10 @@ from groundup import dtypes
 from groundup.ops.op import REGISTRY, Op
 from groundup.ops.third_party import all_ops
 from groundup_conformance import cases, running
-from groundup_conformance.budgets import IEEE, WGSL
+from groundup_conformance.budgets import IEEE, WGSL, Expected
 from groundup_conformance.budgets.units import flushed
 from groundup_conformance.cases import Check
+from groundup_conformance.judging import sum_of
 from groundup_conformance.running import Failed, Figures, Oracle
 from groundup_cpu_ref.device import CpuDevice
 from groundup_cpu_ref.native import NATIVE, Native
@@ -200,8 +202,6 @@ def test_refusals(device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dtype_that_is_accepted_though_undeclared(device: CpuDevice) -> None:
-    import attrs
-
     sample = next(iter(cases.forward({"exp": all_ops()["exp"]}, device.info)))
     with pytest.raises(Failed, match="accepted"):
         running.undeclared(sample, device)
@@ -222,3 +222,23 @@ def test_subnormal_inputs_may_be_read_as_zero_on_wgsl_only(
     running.forward(case, device, Oracle(WGSL))
     with pytest.raises(Failed):
         running.forward(case, device, Oracle(IEEE))
+
+
+def test_gradients_of_subnormal_inputs_read_as_zero_on_wgsl_only(
+    device: CpuDevice, plant: Plant
+) -> None:
+    """Of the square root: infinite for zeros, finite for what was read as such."""
+    plant("sqrt", lambda op, x, out: np.sqrt(flushed(x), out))
+    case = check(cases.forward, "sqrt[float32,extreme,given,forward]", device)
+    running.gradient(case, device, Oracle(WGSL))
+    with pytest.raises(Failed, match="the gradient of x"):
+        running.gradient(case, device, Oracle(IEEE))
+
+
+def test_the_sum_of_gradients_may_be_that_of_the_flushed() -> None:
+    one = Expected(np.array([4.0]), dtypes.float32, np.zeros(1), WGSL)
+    zero = attrs.evolve(one, value=np.array([0.0]))
+    total = sum_of([attrs.evolve(one, flushed=zero), None, one])
+    assert total is not None
+    for value, right in ((8.0, True), (4.0, True), (0.0, False), (6.0, False)):
+        assert total.judge(np.array([value], np.float32)).ok is right

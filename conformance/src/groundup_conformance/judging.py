@@ -153,7 +153,10 @@ def sum_of(parts: Sequence[Expected | None]) -> Expected | None:
     sizes = np.sum([np.abs(part.value) for part in known], axis=0)
     added = (len(known) - 1) * first.profile.rounded(sizes, first.dtype)
     budget = np.sum([part.budget + np.zeros(value.shape) for part in known], axis=0) + added
-    return attrs.evolve(first, value=value, budget=budget)
+    zeros = None
+    if any(part.flushed is not None for part in known):
+        zeros = sum_of([part.flushed or part for part in known])
+    return attrs.evolve(first, value=value, budget=budget, flushed=zeros)
 
 
 def input_name(op: Op, place: int) -> str:

@@ -5,9 +5,11 @@ Each function returns the figures of a case that passes and raises `Failed` for 
 
 from __future__ import annotations
 
+import operator
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final, TypeVar, cast
 
 import attrs
@@ -41,6 +43,7 @@ from groundup_conformance.memory import Guard, Placed, placed
 from groundup_conformance.samples import Sample, seen
 
 T = TypeVar("T")
+E = TypeVar("E", Expected, Expected | None)
 _REMEMBERED: Final = 24  # results of the oracle that are kept for the next layout
 
 
@@ -55,18 +58,12 @@ class Oracle:
         """What the results must be."""
         from groundup_conformance.oracle import forward
 
-        assert check.sample is not None
-        op = check.sample.op
+        op = _sample(check).op
 
-        def both() -> tuple[Expected, ...]:
-            found = forward(op, arrays, self.profile)
-            zeros = self._flushed(arrays)
-            if zeros is None:
-                return found
-            others = forward(op, zeros, self.profile)
-            return tuple(attrs.evolve(x, flushed=y) for x, y in zip(found, others, strict=True))
+        def reference(arrays: Sequence[Array]) -> tuple[Expected, ...]:
+            return forward(op, arrays, self.profile)
 
-        return self._remember("forward", check, both)
+        return self._remember("forward", check, lambda: self._either_way(reference, arrays))
 
     def backward(
         self, check: Check, arrays: Sequence[Array], cotangents: Sequence[Array | None]
@@ -74,19 +71,30 @@ class Oracle:
         """What the gradients must be."""
         from groundup_conformance.oracle import backward
 
-        assert check.sample is not None
-        op = check.sample.op
+        op = _sample(check).op
+
+        def reference(
+            arrays: Sequence[Array], cotangents: Sequence[Array | None]
+        ) -> tuple[Expected | None, ...]:
+            return backward(op, arrays, cotangents, self.profile)
+
         return self._remember(
-            "backward", check, lambda: backward(op, arrays, cotangents, self.profile)
+            "backward", check, lambda: self._either_way(reference, arrays, cotangents)
         )
 
-    def _flushed(self, arrays: Sequence[Array]) -> list[Array] | None:
-        """The inputs with zeros for subnormal numbers, if the device may read them so."""
-        if not self.profile.flushes:
-            return None
-        found = [flushed(array) for array in arrays]
-        same = all(x is y for x, y in zip(found, arrays, strict=True))
-        return None if same else found
+    def _either_way(
+        self, reference: Callable[..., tuple[E, ...]], *given: Sequence[Array | None]
+    ) -> tuple[E, ...]:
+        """What the reference says of what is given, and of zeros in place of subnormal numbers if
+        the device may read them so.
+        """
+        found = reference(*given)
+        zeros = [[x if x is None else flushed(x) for x in arrays] for arrays in given]
+        same = all(map(operator.is_, chain(*zeros), chain(*given)))
+        if same or not self.profile.flushes:
+            return found
+        pairs = zip(found, reference(*zeros), strict=True)
+        return tuple(x and attrs.evolve(x, flushed=y) for x, y in pairs)
 
     def _remember(self, way: str, check: Check, compute: Callable[[], T]) -> T:
         sample, variant = check.sample, check.id.variant

@@ -5,9 +5,6 @@ So errors do not add up, and the op that is wrong is the one that is named.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import attrs
 import numpy as np
 
 from groundup.backends.api import Device
@@ -15,6 +12,7 @@ from groundup_conformance.budgets import Expected, Profile, Verdict
 from groundup_conformance.budgets.units import Array
 from groundup_conformance.fuzz.programs import Program
 from groundup_conformance.fuzz.running import Did, Outcome, check_lean, run, run_compiled
+from groundup_conformance.judging import sum_of
 from groundup_conformance.memory import Placed
 from groundup_conformance.oracle import backward, forward
 from groundup_conformance.running import Failed, Figures
@@ -92,23 +90,12 @@ def judge_gradients(outcome: Outcome, profile: Profile) -> Figures:
                 parts[operand].append(part)
     figures = Figures()
     for i, got in enumerate(gradients[:-1]):
-        if got is None or not parts[i] or i in unclear:
+        wanted = sum_of(parts[i])
+        if got is None or wanted is None or i in unclear:
             continue
-        wanted = _sum(parts[i])
         if decided(profile, wanted.value):
             figures = figures.worst(_judged(f"the gradient of value {i}", wanted.judge(got)))
     return figures
-
-
-def _sum(parts: Sequence[Expected]) -> Expected:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    value = np.sum([part.value for part in parts], axis=0)
-    sizes = np.sum([np.abs(part.value) for part in parts], axis=0)
-    budget = np.sum([part.budget + np.zeros(value.shape) for part in parts], axis=0)
-    budget = budget + (len(parts) - 1) * first.profile.rounded(sizes, first.dtype)
-    return attrs.evolve(first, value=value, budget=budget)
 
 
 def _named(number: int, did: Did) -> str:
