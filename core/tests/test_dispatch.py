@@ -12,8 +12,17 @@ import pytest
 
 import groundup as gu
 from groundup import dispatch, dtypes
-from groundup.backends.api import Declined, Device, Kernel, Launch, View
+from groundup.backends.api import (
+    Declined,
+    Device,
+    Kernel,
+    KernelFactory,
+    Kernels,
+    Launch,
+    View,
+)
 from groundup.backends.devices import device_for
+from groundup.backends.installed import Override
 from groundup.backends.null import NullDevice
 from groundup.dtypes import promote
 from groundup.errors import DeviceMismatch, DTypeError, UnsupportedDtype, UnsupportedOp
@@ -195,6 +204,13 @@ class Added(Kernel):
         self.ran.append("added")
 
 
+def added(op: str, factory: KernelFactory) -> dict[str, Override]:
+    """What a device's `overrides` are where a package adds that kernel."""
+    override = Override(op, "null")
+    override.add(Kernels({op: factory}, provider="a package"), "plugin")
+    return {op: override}
+
+
 def test_an_added_kernel_comes_first_and_may_decline() -> None:
     ran: list[str] = []
 
@@ -202,7 +218,7 @@ def test_an_added_kernel_comes_first_and_may_decline() -> None:
         return Added(ran) if inputs[0].size > 2 else Declined("too small")
 
     device = Counting(exp=frozenset())
-    device.overrides = {"exp": factory}
+    device.overrides = added("exp", factory)
     on(device, 3).exp()
     assert (ran, device.work.launches) == (["added"], 0)
     on(device, 2).exp()
@@ -211,9 +227,22 @@ def test_an_added_kernel_comes_first_and_may_decline() -> None:
 
 def test_an_added_kernel_must_know_the_parameters_too() -> None:
     device = Counting(gelu=frozenset({"approximate"}))
-    device.overrides = {"gelu": lambda device, op, inputs, outputs: Added([])}
+    device.overrides = added("gelu", lambda device, op, inputs, outputs: Added([]))
     x = [Layout.contiguous(Spec((3,), dtypes.float32))]
+    plan = lower(Gelu(approximate="tanh"), x, device)
+    assert isinstance(plan, RunKernel)
+    assert not isinstance(plan.kernel, Added)
+    device.overrides = {"gelu": lambda device, op, inputs, outputs: Added([])}
     assert isinstance(lower(Gelu(approximate="tanh"), x, device), Compose)
+
+
+def test_where_all_decline_each_is_asked_once_and_named() -> None:
+    device = Counting()
+    device.overrides = added("gelu", lambda device, op, inputs, outputs: Declined("too small"))
+    plan = lower(Gelu(), [Layout.contiguous(Spec((3,), dtypes.float32))], device)
+    assert isinstance(plan, Compose)
+    assert plan.reason == "a package: too small; null: no kernel for gelu"
+    assert device.asked == ["gelu"]
 
 
 # ---- devices ----

@@ -122,7 +122,8 @@ class Device(ABC):
     def __init__(self) -> None:
         self.plans: dict[Any, Any] = {}  # the core's lowering cache
         self.constants: dict[Any, Any] = {}  # the core's cache of Python scalars as tensors
-        self.overrides: Mapping[str, KernelFactory] = {}  # kernels that other packages add
+        # By op: asked in place of `kernel`, where other packages add kernels. They ask it in turn.
+        self.overrides: Mapping[str, KernelFactory] = {}
         self.pool = Pool(self.allocate)
         # Counted for ever: kernels started, kernels compiled, how often the host waited.
         self.launches = self.compiled = self.waits = 0

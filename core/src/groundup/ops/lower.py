@@ -114,17 +114,17 @@ def _lower(op: Op, inputs: Sequence[Layout], device: Device) -> Plan:
 def find_kernel(
     op: Op, inputs: Sequence[Layout], outputs: Sequence[Layout], device: Device
 ) -> Kernel | Declined:
-    """A kernel that another package adds, else the device's own, else why there is none.
+    """The device's own kernel, or the choice among it and those that other packages add; else why
+    there is none.
 
     A kernel that does not know one of the op's parameters is not used, or it would silently compute
     the op's meaning from before that parameter existed.
     """
-    factory = device.overrides.get(op.name)
-    kernel: Kernel | Declined = Declined("no kernel")
-    if factory is not None:
-        kernel = factory(device, op, inputs, outputs)
-    if isinstance(kernel, Declined):
+    choice = device.overrides.get(op.name)
+    if choice is None:
         kernel = device.kernel(op, inputs, outputs)
+    else:
+        kernel = choice(device, op, inputs, outputs)
     if isinstance(kernel, Kernel):
         unknown = set(op.nondefault()) - kernel.params
         if unknown:
