@@ -274,3 +274,10 @@ def test_bad_axes():
         x.mean((0, -2))
     with pytest.raises(ShapeError, match="cumsum: axis -1 is out of range for rank 0"):
         gu.tensor(1.0).cumsum()
+
+
+def test_the_gradient_of_logsumexp_is_softmax_where_all_are_infinite_too():
+    x = gu.tensor([[-np.inf, -np.inf], [0.0, -np.inf]]).requires_grad_()
+    x.logsumexp(axis=1).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), x.softmax(axis=1).detach().numpy())
+    np.testing.assert_array_equal(x.grad.numpy(), [[np.nan, np.nan], [1.0, 0.0]])

@@ -112,9 +112,43 @@ def test_arange_is_numpys(arguments: tuple[float, ...]) -> None:
     assert x.dtype is (dtypes.int32 if wanted.dtype.kind == "i" else dtypes.float32)
 
 
-def test_arange_refuses_a_step_of_zero() -> None:
-    with pytest.raises(ShapeError, match="step must not be 0"):
-        gu.arange(0, 5, 0)
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((0, 5, 0), "step must not be 0"),
+        ((0, 5, math.inf), "step must not be inf"),
+        ((math.nan,), "cannot count from 0 to nan by 1"),
+        ((math.inf,), "cannot count from 0 to inf by 1"),
+        ((0, 1, math.nan), "cannot count from 0 to 1 by nan"),
+    ],
+)
+def test_arange_refuses_what_has_no_end(arguments: tuple[float, ...], text: str) -> None:
+    with pytest.raises(ShapeError, match=f"arange: {text}"):
+        gu.arange(*arguments)
+
+
+def test_creation_refuses_what_is_no_number_or_does_not_fit() -> None:
+    for bad in ("a", None, gu.tensor(3)):
+        with pytest.raises(DTypeError, match="arange: cannot use a"):
+            gu.arange(bad)  # type: ignore[arg-type]
+        with pytest.raises(DTypeError, match="full: cannot use a"):
+            gu.full(2, bad, dtype="float32")  # type: ignore[arg-type]
+    with pytest.raises(DTypeError, match="arange: values do not fit int8"):
+        gu.arange(0, 300, dtype="int8")
+    with pytest.raises(DTypeError, match="arange: values do not fit int32"):
+        gu.arange(2**31 - 2, 2**31 + 1)
+    with pytest.raises(DTypeError, match="arange: values do not fit int64"):
+        gu.arange(2**70, 2**70 + 2, dtype="float32")
+    for size in (-1, 2.5):
+        with pytest.raises(ShapeError, match="eye: "):
+            gu.eye(size)  # type: ignore[arg-type]
+
+
+def test_numbers_may_be_numpys() -> None:
+    assert gu.arange(np.float32(3)).dtype is dtypes.float32
+    assert gu.arange(np.int64(3)).dtype is dtypes.int32
+    assert gu.full(2, np.float32(3)).tolist() == [3.0, 3.0]
+    assert gu.full(2, np.int64(3)).dtype is dtypes.int64
 
 
 def test_sizes_may_be_numpys() -> None:

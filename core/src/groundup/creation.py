@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -132,9 +133,13 @@ def full(
     dtype: DTypeLike | None = None,
     device: DeviceLike | None = None,
 ) -> Tensor:
-    """`shape` filled with `value`; the dtype follows the Python type of the value by default."""
+    """`shape` filled with `value`; the dtype follows the Python type of the value by default.
+
+    Raises DTypeError for what is no number or does not fit.
+    """
     sizes = as_shape((shape,), "full")
     target = as_dtype(dtype) if dtype is not None else as_dtype(type(value))
+    value = dispatch.number(value, "full")
     _refuse_unfit("full", np.asarray(value), target)
     place = device_for(device)
     result: Tensor = dispatch.apply(Full(shape=sizes, value=value, dtype=target), (), place)
@@ -188,14 +193,25 @@ def arange(
     dtype: DTypeLike | None = None,
     device: DeviceLike | None = None,
 ) -> Tensor:
-    """start, start + step, ... below stop; `arange(n)` counts from 0. int32 if all are ints."""
+    """start, start + step, ... below stop; `arange(n)` counts from 0. int32 if all are ints.
+
+    Raises ShapeError where that has no end, DTypeError for what is no number or does not fit.
+    """
     if stop is None:
         start, stop = 0, start
-    if step == 0:
-        raise ShapeError("arange: step must not be 0")
+    start, stop, step = (dispatch.number(value, "arange") for value in (start, stop, step))
+    if step in (0, math.inf, -math.inf):
+        raise ShapeError(f"arange: step must not be {step}")
     kind = float if any(isinstance(v, float) for v in (start, stop, step)) else int
     target = as_dtype(dtype) if dtype is not None else as_dtype(kind)
-    count = max(0, int(np.ceil((stop - start) / step)))
+    try:
+        count = max(0, math.ceil((stop - start) / step))
+    except (ValueError, OverflowError):  # NaN or infinity, or on the way there
+        raise ShapeError(f"arange: cannot count from {start} to {stop} by {step}") from None
+    if count:
+        # Integers become floats last.
+        held = dtypes.int64 if kind is int and target.is_floating else target
+        _refuse_unfit("arange", np.asarray([start, start + (count - 1) * step]), held)
     op = Arange(start=start, step=step, count=count, dtype=target)
     result: Tensor = dispatch.apply(op, (), device_for(device))
     return result
@@ -203,5 +219,6 @@ def arange(
 
 def eye(size: int, dtype: DTypeLike = dtypes.float32, device: DeviceLike | None = None) -> Tensor:
     """The identity matrix."""
+    (size,) = as_shape((size,), "eye")
     index = arange(size, device=device)
     return (index.reshape(size, 1) == index).astype(dtype)

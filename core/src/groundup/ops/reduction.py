@@ -197,7 +197,7 @@ class Var(Reduction, name="var", family="reduction"):
 class LogSumExp(Reduction, name="logsumexp", family="reduction"):
     """log(sum(exp(x))) over `axes`, shifted by the maximum so that nothing overflows.
 
-    -inf for nothing and where all are -inf. Floats only.
+    -inf for nothing and where all are -inf; the gradient is NaN there, as softmax is. Floats only.
     """
 
     accuracy = COMPOSED
