@@ -9,9 +9,11 @@ import pytest
 
 from groundup.dtypes import as_dtype
 from groundup.layout import Layout, Spec
+from groundup.ops import REGISTRY
 from groundup.ops.reduction import Sum
 from groundup_cuda.jit import choose_target
 from groundup_cuda.lowering import lower
+from groundup_cuda.plans import Lowered
 from groundup_cuda.products import Product, lower_matmul, readable
 from groundup_cuda.source import Parameters, Stage, collapsed, extent
 
@@ -161,3 +163,22 @@ def test_long_reductions_are_split(
     assert len(lowered.steps) == stages
     assert bool(lowered.scratch) == (stages == 2)
     assert all(step.blocks >= 1 for step in lowered.steps)
+
+
+def test_an_updated_slice_is_all_that_is_written_in_place() -> None:
+    op = REGISTRY["dynamic_update_slice"]()
+    cache, rows = row_major(2, 3, 16, 4), row_major(2, 3, 1, 4)
+    starts = Layout.contiguous(Spec((4,), as_dtype("int32")))
+    made = lower(op, (cache, rows, starts), (cache,), HOPPER)
+    assert isinstance(made, Lowered)
+    copy, written = made.steps
+    assert isinstance(copy, Stage)
+    assert isinstance(written, Stage)
+    assert copy.copies
+    assert not written.copies
+    assert made.in_place == {0: 0}
+    assert written.blocks == 1
+    turned = Layout((16, 4), (1, 16), FLOAT)
+    made = lower(op, (turned, row_major(1, 4), starts), (row_major(16, 4),), HOPPER)
+    assert isinstance(made, Lowered)
+    assert not made.in_place

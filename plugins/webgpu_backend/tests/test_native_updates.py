@@ -57,6 +57,24 @@ def test_dispatches_of_adamw(machine_device: Any) -> None:
         assert len(stage.operands) <= machine_device.machine.buffers
 
 
+@pytest.mark.parametrize("start", [3, 99])
+def test_an_updated_slice_is_all_that_is_written(machine_device: Any, start: int) -> None:
+    x, new = normal(2, 3, 16, 4), normal(2, 3, 1, 4)
+    wanted = x.copy()
+    wanted[:, :, min(start, 15) : min(start, 15) + 1] = new
+    starts = g.tensor([0, 0, start, 0], dtype=g.int32, device=machine_device)
+    cache, rows = (g.from_numpy(a, machine_device) for a in (x, new))
+    op = REGISTRY["dynamic_update_slice"]()
+    machine_device.bound.clear()
+    fresh = op(cache, rows, starts)
+    np.testing.assert_array_equal(fresh.numpy(), wanted)
+    np.testing.assert_array_equal(cache.numpy(), x)
+    update(op, (cache, rows, starts))
+    np.testing.assert_array_equal(cache.numpy(), wanted)
+    parts = [p for key, p in machine_device.bound.items() if key[0]._op is op]
+    assert sorted(len(each) for each in parts) == [1, 2]  # in place nothing is copied
+
+
 def test_global_norm(machine_device: Any) -> None:
     arrays = [normal(*shape) for shape in (*SHAPES, (300, 500))]
     found = REGISTRY["global_norm"]()(*[g.from_numpy(a, machine_device) for a in arrays])

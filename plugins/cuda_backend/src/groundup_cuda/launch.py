@@ -46,10 +46,11 @@ class _Starter:
     A block begins with the pointer that CUDA asks for, which points to what comes after it.
     """
 
-    __slots__ = ("_address", "_block", "_operands", "_pack", "_start")
+    __slots__ = ("_address", "_block", "_copies", "_operands", "_pack", "_start")
 
     def __init__(self, device: CudaDevice, stage: Stage) -> None:
         count = len(stage.operands)
+        self._copies = stage.copies
         self._start = partial(
             driver.launchKernel, device.function(stage), stage.blocks, 1, 1, stage.threads, 1, 1,
             stage.shared,
@@ -58,6 +59,10 @@ class _Starter:
         self._pack = struct.Struct(f"{count}Q").pack_into
         self._block = (ctypes.c_int64 * (1 + len(stage.parameters)))(0, *stage.parameters)
         self._address = _point(self._block)
+
+    def idle(self, views: Sequence[Any]) -> bool:
+        """Whether it would copy memory onto itself."""
+        return self._copies and len({views[k].native for k in self._operands}) == 1
 
     def bind(self, views: Sequence[Any]) -> _Started:
         """For many launches on the same memory."""
@@ -68,6 +73,8 @@ class _Starter:
 
     def run(self, views: Sequence[Any], queue: int) -> None:
         """For one launch. The caller keeps other threads away."""
+        if self._copies and self.idle(views):
+            return
         self._pack(self._block, 8, *[views[k].native for k in self._operands])
         self._start(queue, self._address, 0)
 
@@ -86,6 +93,10 @@ class _Products:
     def __init__(self, device: CudaDevice, product: Product) -> None:
         self._device = device
         self._product = product
+
+    def idle(self, views: Sequence[Any]) -> bool:
+        """Never."""
+        return False
 
     def bind(self, views: Sequence[Any]) -> Call:
         """For many launches on the same memory."""
@@ -155,7 +166,8 @@ class CudaKernel(Kernel):
             assert isinstance(copy, Kernel)
             return copy.bind(inputs[1:], outputs)
         views = (*inputs, *outputs[::-1], workspace)
-        return CudaLaunch(self, [starter.bind(views) for starter in self._compiled()], views)
+        starters = [each for each in self._compiled() if not each.idle(views)]
+        return CudaLaunch(self, [starter.bind(views) for starter in starters], views)
 
     def launch(
         self, inputs: Sequence[View], outputs: Sequence[View], workspace: View | None = None

@@ -55,7 +55,7 @@ from groundup_cuda.source import (
     walk,
 )  # fmt: skip
 from groundup_cuda.updates import lower_global_norm, lower_update
-from groundup_cuda.windows import fill, lower_concat, lower_pad
+from groundup_cuda.windows import fill, lower_concat, lower_pad, lower_update_slice
 
 
 def lower(
@@ -174,7 +174,7 @@ def _scatter_add(op: Any, inputs: Layouts, out: Layout) -> Lowered:
 _SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], Lowered]]] = {
     "assign": _assign, "full": _full, "arange": _arange, "gather": _gather,
     "pad": lower_pad, "concat": lower_concat,
-    "scatter_add": _scatter_add,
+    "scatter_add": _scatter_add, "dynamic_update_slice": lower_update_slice,
 }  # fmt: skip
 _OWN: Final[dict[str, Callable[[Any, Layouts, Layouts], Lowered | Declined]]] = {
     **dict.fromkeys(("layer_norm", "rms_norm", "add_layer_norm", "add_rms_norm"), lower_norm),

@@ -45,7 +45,8 @@ class Parameters:
 @attrs.frozen(eq=False)
 class Stage:
     """One launch. `operands`: whose addresses the parameters begin with, first what it writes.
-    `shared`: bytes of `extern __shared__` memory of a block.
+    `shared`: bytes of `extern __shared__` memory of a block. `copies`: it copies its second operand
+    to its first, and is left out where both are one memory.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Stage:
     blocks: int
     threads: int = THREADS
     shared: int = 0
+    copies: bool = False
 
 
 def stage(

@@ -41,4 +41,4 @@ COMPOSITES: Final[dict[str, Maker]] = {
 # Whose inputs are read in row-major order.
 IN_ORDER: Final = frozenset({"adamw", "sgd", "global_norm"})
 # Each element of whose aliased outputs is written after the last read of it.
-IN_PLACE: Final = frozenset({"adamw", "sgd", "fused"})
+IN_PLACE: Final = frozenset({"adamw", "sgd", "fused", "dynamic_update_slice"})

@@ -133,6 +133,11 @@ class WebGpuKernel(Kernel):
             for stage in stages:
                 chosen = _fitting(stage, views)
                 memory = [views[i] for i, _ in chosen.operands]
+                if (
+                    stage.copies
+                    and len({(view.buffer.number, view.offset) for view in memory}) == 1
+                ):
+                    continue
                 parts.append(self._device.binder.part(chosen, memory))
             if len(self._device.bound) >= _CACHED:
                 self._device.bound.clear()

@@ -147,6 +147,30 @@ def _padded_axes(op: Any, x: Layout, out: Layout) -> list[tuple[int, ...]]:
     return axes
 
 
+def _update_slice(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
+    """A copy of x, and the update over it. In the memory of x, the update is all that is written.
+
+    Where the window begins stands in device memory, and each thread reads it there.
+    """
+    x, update, starts = inputs
+    copy = attrs.evolve(_map("a", [(1, x)], out), copies=True)
+    if not update.size:
+        return [copy]
+    parameters = Parameters(3)
+    add = parameters.add
+    index = walk(parameters, "i", update.shape, place=out.strides, at0=update.strides)
+    lines = []
+    for axis, (large, small) in enumerate(zip(x.shape, update.shape, strict=True)):
+        if small < large:
+            start = f"load1(param(2u) + {add(axis * starts.strides[0])})"
+            step = add(out.strides[axis])
+            lines.append(f"place += clamp({start}, 0, {add(large - small)}) * {step};")
+    window = Layout(update.shape, update.strides, out.dtype)
+    operands = [(2, update), (3, starts)]
+    text = f"{index}\n{indented(lines)}"
+    return [copy, _each(parameters, operands, window, text, "load0(at0)")]
+
+
 def _gather(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
     """x at the same place, but at the index on `axis`; zero for an index that is out of range."""
     x, indices = inputs
@@ -282,6 +306,7 @@ def _random_bits(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
 _SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], list[Stage]]]] = {
     "cast": _cast, "assign": _assign, "full": _full, "arange": _arange, "pad": _pad,
     "gather": _gather, "matmul": _matmul, "random_bits": _random_bits,
+    "dynamic_update_slice": _update_slice,
 }  # fmt: skip
 # How many threads share a result depends on the device.
 _SHARED: Final[dict[str, Callable[[Any, Layouts, Layout, int], list[Stage]]]] = {

@@ -56,7 +56,8 @@ class Stage:
 
     `operands` are numbers, OUT and SCRATCH among them, and how WGSL calls the elements; the first
     `written` of them are written, the others only read. `includes` are templates of functions that
-    `family` calls. `aligned` is a quicker stage for memory at multiples of `VECTOR` bytes.
+    `family` calls. `aligned` is a quicker stage for memory at multiples of `VECTOR` bytes. A stage
+    that `copies` its second operand to its first is left out where both are one memory.
     """
 
     family: str
@@ -68,6 +69,7 @@ class Stage:
     aligned: Stage | None = None
     written: int = 1
     includes: tuple[str, ...] = ()
+    copies: bool = False
     _texts: dict[tuple[int, ...], str] = attrs.field(factory=dict, init=False)
 
     def bindings(self, places: Sequence[int]) -> tuple[list[tuple[int, str]], list[int]]:
