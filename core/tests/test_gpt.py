@@ -234,9 +234,32 @@ def test_cached_logits_are_those_without_a_cache() -> None:
         parts += [model(ids[:, t : t + 1], cache=cache) for t in range(5, 16)]
     cached = np.concatenate([part.numpy() for part in parts], axis=1)
     np.testing.assert_allclose(cached, whole, rtol=1e-4, atol=1e-5)
-    assert cache.used == 16
+    assert cache.used == int(cache.position) == 16
     with pytest.raises(ShapeError, match="17 tokens do not fit"):
         model(ids[:, :1], cache=cache)
+    assert cache.used == int(cache.position) == 16
+
+
+def test_one_compiled_program_decodes_every_place() -> None:
+    model = shaken(make()).eval()
+    ids = some_ids(1, 16)
+    cache = KVCache(SMALL)
+    step = gu.compile(lambda token: model.logits(token, cache))
+    with gu.no_grad():
+        whole = model(ids).numpy()
+        model(ids[:, :5], cache=cache)
+        for _ in range(2):
+            for t in range(5, 16):
+                cache.reserve(1)
+                token = ids[:, t : t + 1].clone()
+                with gu.counting() as counts:
+                    logits = step(token)
+                assert counts.waits == 0
+                np.testing.assert_allclose(logits.numpy()[0, 0], whole[0, t], rtol=1e-4, atol=1e-5)
+            cache.rewind(5)
+    assert len(step.programs) == 1
+    with pytest.raises(ShapeError, match="cannot go back to 6 tokens, there are 5"):
+        cache.rewind(6)
 
 
 def test_parameter_groups_decay_matrices_only() -> None:

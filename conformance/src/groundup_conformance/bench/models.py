@@ -154,20 +154,25 @@ def _prefill(network: GPT, model: Model, device: Device) -> Task:
 
 
 def _decoding(network: GPT, model: Model, device: Device) -> Task:
-    """One token behind half a context, the same one each time."""
+    """One token behind half a context, the same one each time; compiled, as generation does."""
     half = model.length // 2
     ids = _ids(model, 1)[0]
     x = groundup.tensor(ids, device=device)
+    first, token = x[:, :half], x[:, half : half + 1].clone()
     cache = KVCache(model.config, device=device)
+
+    @groundup.compile
+    def step(token: Tensor) -> Tensor:
+        cache.position.assign_(half)
+        return network.logits(token, cache)
 
     def run() -> Tensor:
         with groundup.no_grad():
-            cache.used = half
-            out: Tensor = network(x[:, half : half + 1], cache=cache)
+            out: Tensor = step(token)
             return out
 
     with groundup.no_grad():
-        network(x[:, :half], cache=cache)
+        network(first, cache=cache)
 
     def check(when: str) -> None:
         _require_close(run().numpy()[0, -1], _last_logits(network, model, ids[:, : half + 1]), when)

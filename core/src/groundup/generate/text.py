@@ -112,14 +112,15 @@ def generate_ids(
 class _Reader:
     """The model's logits for the token after some others, over the last `block_size` of them.
 
-    While they fit the context, a cache makes each new token cheap. Beyond, every position shifts
-    with each token, so all are computed again.
+    While they fit the context, a cache makes each new token cheap, and all run one compiled
+    program. Beyond, every position shifts with each token, so all are computed again.
     """
 
     def __init__(self, model: GPT) -> None:
         self.model = model
         self.device = next(model.parameters()).device
-        self.cache = KVCache(model.config, device=self.device)
+        self.cache = cache = KVCache(model.config, device=self.device)
+        self.one_more = gu.compile(lambda token: model.logits(token, cache))
 
     def next_logits(self, known: Sequence[int]) -> Logits:
         context = self.model.config.block_size
@@ -127,5 +128,9 @@ class _Reader:
         new = known[self.cache.used :] if fits else known[-context:]
         ids = gu.tensor([list(new)], dtype=int32, device=self.device)
         with gu.no_grad():
-            logits = self.model(ids, cache=self.cache if fits else None)
+            if fits and self.cache.used and len(new) == 1:
+                self.cache.reserve(1)
+                logits = self.one_more(ids)
+            else:
+                logits = self.model(ids, cache=self.cache if fits else None)
             return np.asarray(logits[0, -1].numpy(), np.float32)

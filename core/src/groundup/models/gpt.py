@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import attrs
+
 import groundup as gu
 from groundup import dispatch, nn, ops, random
 from groundup.backends.devices import DeviceLike
@@ -44,7 +46,8 @@ class KVCache:
     """Keys and values of the tokens so far, so that each new token costs one row of attention.
 
     Per layer two buffers (batch, heads, block_size, width) on the device, written in place; the
-    first `used` rows are filled.
+    first `used` rows are filled. The device has that number too, as `position`, an int32 scalar:
+    one compiled program serves every place.
     """
 
     def __init__(self, config: GPTConfig, batch: int = 1, device: DeviceLike = None) -> None:
@@ -52,16 +55,51 @@ class KVCache:
         shape = (batch, config.n_head, config.block_size, width)
         self.keys = [gu.zeros(shape, device=device) for _ in range(config.n_layer)]
         self.values = [gu.zeros(shape, device=device) for _ in range(config.n_layer)]
+        self.position = gu.zeros((), dtype=int32, device=device)
         self.used = 0
 
+    def reserve(self, tokens: int) -> None:
+        """Count `tokens` that are to come. Raises ShapeError if they do not fit."""
+        end, size = self.used + tokens, self.keys[0].shape[2]
+        if end > size:
+            raise ShapeError(f"GPT: {end} tokens do not fit the context of {size}")
+        self.used = end
+
+    def rewind(self, used: int) -> None:
+        """Forget all but the first `used` tokens. Raises ShapeError if there are fewer."""
+        if not 0 <= used <= self.used:
+            raise ShapeError(f"KVCache: cannot go back to {used} tokens, there are {self.used}")
+        self.position.assign_(used)
+        self.used = used
+
+    def behind(self, tokens: int) -> Rows:
+        """Where the next `tokens` go; the device counts them."""
+        position = self.position
+        rows = Rows(
+            self,
+            starts=ops.pad(position.reshape(1), before=(2,), after=(1,)),
+            places=position + gu.arange(tokens, device=position.device),
+            length=position + tokens,
+        )
+        position.assign_(rows.length)
+        return rows
+
+
+@attrs.frozen(eq=False)
+class Rows:
+    """Some new rows of a cache: their `places` (T), where their windows start, and its length."""
+
+    cache: KVCache
+    starts: Tensor
+    places: Tensor
+    length: Tensor
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write `k` and `v` (batch, heads, T, width) behind the rows of `layer`; attend to all."""
-        keys, values = self.keys[layer], self.values[layer]
-        starts = gu.tensor([0, 0, self.used, 0], dtype=int32, device=q.device)
+        """Write `k` and `v` (batch, heads, T, width) into the rows of `layer`; attend to all."""
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
         for buffer, rows in ((keys, k), (values, v)):
-            dispatch.update(DynamicUpdateSlice(), (buffer, rows, starts))
-        length = gu.tensor(self.used + q.shape[2], dtype=int32, device=q.device)
-        return ops.cached_attention(q, keys, values, length)
+            dispatch.update(DynamicUpdateSlice(), (buffer, rows, self.starts))
+        return ops.cached_attention(q, keys, values, self.length)
 
 
 class CausalSelfAttention(nn.Module):
@@ -73,15 +111,15 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
-        """Mix x (B, T, C) over T; with `cache`, also with what is in it."""
+    def forward(self, x: Tensor, rows: Rows | None = None, layer: int = 0) -> Tensor:
+        """Mix x (B, T, C) over T; as `rows` of a cache, also with those before them."""
         B, T, C = x.shape
         packed = self.c_attn(x).reshape(B, T, 3, self.n_head, C // self.n_head)
         q, k, v = (part.permute(0, 2, 1, 3) for part in ops.unstack(packed, axis=2))  # (B, H, T, D)
-        if cache is None:
+        if rows is None:
             y = self._attend(q, k, v)
         else:
-            y = cache.attend(layer, q, k, v)
+            y = rows.attend(layer, q, k, v)
         y = y.permute(0, 2, 1, 3).reshape(B, T, C)
         out: Tensor = self.resid_dropout(self.c_proj(y))
         return out
@@ -115,9 +153,9 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, rows: Rows | None = None, layer: int = 0) -> Tensor:
         """x (B, T, C) to (B, T, C)."""
-        x = x + self.attn(self.ln_1(x), cache, layer)
+        x = x + self.attn(self.ln_1(x), rows, layer)
         out: Tensor = x + self.mlp(self.ln_2(x))
         return out
 
@@ -152,20 +190,25 @@ class GPT(nn.Module):
         With `cache`, `ids` follow the cached tokens, and the cache grows by them. Raises
         ShapeError for more tokens than `block_size`.
         """
-        start = 0 if cache is None else cache.used
-        end = start + ids.shape[1]
-        if end > self.config.block_size:
-            raise ShapeError(
-                f"GPT: {end} tokens do not fit the context of {self.config.block_size}"
-            )
-        x = self.drop(self.wte(ids) + self.wpe.weight[start:end])
-        for layer, block in enumerate(self.h):
-            x = block(x, cache, layer)
         if cache is not None:
-            cache.used = end
-        x = self.ln_f(x)
-        logits = ops.linear(x, self.wte.weight)
+            cache.reserve(ids.shape[1])
+        logits = self.logits(ids, cache)
         return logits if targets is None else ops.cross_entropy(logits, targets)
+
+    def logits(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Those of `forward`, by the device alone: what `cache.reserve` counts is the caller's.
+
+        So a function that calls this can be compiled. Raises ShapeError.
+        """
+        T = ids.shape[1]
+        if self.config.block_size < T:
+            raise ShapeError(f"GPT: {T} tokens do not fit the context of {self.config.block_size}")
+        rows = None if cache is None else cache.behind(T)
+        places = self.wpe.weight[:T] if rows is None else self.wpe(rows.places)
+        x = self.drop(self.wte(ids) + places)
+        for layer, block in enumerate(self.h):
+            x = block(x, rows, layer)
+        return ops.linear(self.ln_f(x), self.wte.weight)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
         """Matrices and embeddings decay; biases and norms do not."""
