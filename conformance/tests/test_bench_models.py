@@ -12,6 +12,7 @@ from groundup.models.gpt import GPTConfig
 from groundup_conformance.bench import models
 from groundup_conformance.bench.ceilings import Ceilings
 from groundup_conformance.bench.measure import Place
+from groundup_conformance.bench.peers import torch_models
 from groundup_conformance.bench.timing import Effort
 from groundup_conformance.bench.traced import Model
 from groundup_conformance.judging import Failed
@@ -81,3 +82,16 @@ def test_a_model_that_computes_something_else_fails(
     monkeypatch.setattr(models, "gpt_logits", other)
     with pytest.raises(Failed, match="before timing"):
         models.measure(f"tiny/{kind}", place, Benchmark())
+
+
+def test_torchs_next_token_is_that_of_the_whole_context() -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    config, half = TINY.config, TINY.length // 2
+    network = torch_models._network(torch, config)
+    ids = torch.randint(0, config.vocab_size, (1, TINY.length))
+    decode = torch_models._decode(torch, network, ids, config)
+    with torch.no_grad():
+        whole = network(ids[:, : half + 1])[:, -1:]
+    for number in range(2):
+        torch.testing.assert_close(decode(number), whole)

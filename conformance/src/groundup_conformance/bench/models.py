@@ -200,5 +200,4 @@ def _peer(peer: Any, model: Model, kind: str) -> Runner | None:
         return None
     from groundup_conformance.bench.peers.torch_models import call
 
-    found = call(peer, model, kind)
-    return None if found is None else Runner(peer.name, found, peer.wait)
+    return Runner(peer.name, call(peer, model, kind), peer.wait)

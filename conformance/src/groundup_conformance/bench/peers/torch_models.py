@@ -9,12 +9,10 @@ from typing import Any
 from groundup_conformance.bench.traced import Model
 
 
-def call(peer: Any, model: Model, kind: str) -> Callable[[int], Any] | None:
-    """A training step or a prefill, eager; None for what is not written here."""
+def call(peer: Any, model: Model, kind: str) -> Callable[[int], Any]:
+    """A training step, a prefill, or one token more, eager."""
     torch = import_module("torch")
     place, config = peer.array_place, model.config
-    if not kind.startswith(("train", "prefill")):
-        return None
     torch.manual_seed(0)
     network = _network(torch, config).to(place)
     batch = model.batch if kind.startswith("train") else 1
@@ -26,6 +24,8 @@ def call(peer: Any, model: Model, kind: str) -> Callable[[int], Any] | None:
                 return network(ids[0])
 
         return prefill
+    if kind == "decode":
+        return _decode(torch, network, ids[0], config)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
@@ -42,6 +42,21 @@ def call(peer: Any, model: Model, kind: str) -> Callable[[int], Any] | None:
     return step
 
 
+def _decode(torch: Any, network: Any, ids: Any, config: Any) -> Callable[[int], Any]:
+    """One token behind half a context, with keys and values in memory that was set aside."""
+    half, width = ids.shape[1] // 2, config.n_embd // config.n_head
+    shape = (config.n_layer, 2, 1, config.n_head, config.block_size, width)
+    caches = torch.zeros(shape, device=ids.device)
+    with torch.no_grad():
+        network(ids[:, :half], caches)
+
+    def decode(number: int) -> Any:
+        with torch.no_grad():
+            return network(ids[:, half : half + 1], caches, half)
+
+    return decode
+
+
 def _network(torch: Any, config: Any) -> Any:
     nn, F = torch.nn, torch.nn.functional
     width, heads = config.n_embd, config.n_head
@@ -53,10 +68,14 @@ def _network(torch: Any, config: Any) -> Any:
             self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
             self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x: Any, cache: Any = None, start: int = 0) -> Any:
             B, T, C = x.shape
             packed = self.qkv(self.ln_1(x)).view(B, T, 3, heads, C // heads).permute(2, 0, 3, 1, 4)
-            mixed = F.scaled_dot_product_attention(*packed, is_causal=True)
+            q, k, v = packed
+            if cache is not None:
+                cache[:, :, :, start : start + T] = packed[1:]
+                k, v = cache[:, :, :, : start + T]
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=T > 1)
             x = x + self.proj(mixed.transpose(1, 2).reshape(B, T, C))
             return x + self.down(F.gelu(self.up(self.ln_2(x)), approximate="tanh"))
 
@@ -65,14 +84,16 @@ def _network(torch: Any, config: Any) -> Any:
             super().__init__()
             self.wte = nn.Embedding(config.vocab_size, width)
             self.wpe = nn.Embedding(config.block_size, width)
-            self.blocks = nn.Sequential(*[Block() for _ in range(config.n_layer)])
+            self.blocks = nn.ModuleList([Block() for _ in range(config.n_layer)])
             self.ln_f = nn.LayerNorm(width)
             for parameter in self.parameters():
                 if parameter.ndim > 1:
                     nn.init.normal_(parameter, std=0.02)
 
-        def forward(self, ids: Any) -> Any:
-            x = self.blocks(self.wte(ids) + self.wpe.weight[: ids.shape[1]])
+        def forward(self, ids: Any, caches: Any = None, start: int = 0) -> Any:
+            x = self.wte(ids) + self.wpe.weight[start : start + ids.shape[1]]
+            for layer, block in enumerate(self.blocks):
+                x = block(x, None if caches is None else caches[layer], start)
             return self.ln_f(x) @ self.wte.weight.T
 
     return Model()
