@@ -170,6 +170,57 @@ def test_a_sum_that_is_read_before_the_norm_stays() -> None:
     assert "add" in kinds(recognize_composites(rows))  # the kernel would copy the broadcast rows
 
 
+def backward_of_two_norms(norm: str) -> Program:
+    """Residual blocks: the gradient of the first sum is a norm's dx and that of the second sum."""
+    weight = gu.ones(3).requires_grad_()
+
+    def function(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        first = x + getattr(ops, norm)(x, weight).tanh()
+        second = first + getattr(ops, norm)(first, weight) * y
+        return gu.grad(second.exp().sum(), (x, weight))
+
+    x, y = np.random.default_rng(3).normal(size=(2, 4, 3)).astype(np.float32)
+    inputs = gu.from_numpy(x).requires_grad_(), gu.from_numpy(y)
+    wanted = function(*inputs)
+    compiled = gu.compile(function)
+    for got, want in zip(compiled(*inputs), wanted, strict=True):
+        assert got.numpy().tobytes() == want.numpy().tobytes()
+    return compiled.programs[0]
+
+
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])
+def test_a_norms_gradient_takes_in_what_it_is_added_to(norm: str) -> None:
+    found = kinds(backward_of_two_norms(norm))
+    assert found.count(f"add_{norm}_backward") == 2
+    assert f"{norm}_backward" not in found
+
+
+def test_a_norms_gradient_that_must_stay_alone() -> None:
+    weight, x = gu.ones(3), gu.ones(2, 3)
+    backward = ops.REGISTRY["layer_norm_backward"](eps=0.1)
+
+    def dx(x: Tensor, y: Tensor) -> Tensor:
+        return backward.many(x, weight, y)[0]
+
+    def twice(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        found = dx(x, y)
+        return found + y, found * y
+
+    functions: dict[str, Callable[[Tensor, Tensor], Any]] = {
+        "read by another": twice,
+        "what is added comes later": lambda x, y: dx(x, y) + y.exp(),
+        "a row": lambda x, y: dx(x, y) + y[:1],
+        "a result": lambda x, y: (lambda found: (found, found + y))(dx(x, y)),
+    }
+    for why, function in functions.items():
+        found = kinds(recognize_composites(traced(function, x, x)))
+        assert "layer_norm_backward" in found, why
+        assert "add" in found, why
+    for function in (lambda x, y: y + dx(x, y), lambda x, y: dx(x, y) + y):
+        program = recognize_composites(traced(function, x, x))
+        assert kinds(program) == ["add_layer_norm_backward"]
+
+
 def test_bias_into_linear() -> None:
     weight, bias = gu.ones(4, 3), gu.ones(4)
     program = traced(lambda x: x @ weight.mT + bias, gu.ones(2, 3))

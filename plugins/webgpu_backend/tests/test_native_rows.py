@@ -53,6 +53,8 @@ def test_norms(machine_device: Any, shape: tuple[int, ...]) -> None:
         "layer_norm": [x, weight, bias], "rms_norm": [x, weight],
         "add_layer_norm": [x, residual, weight, bias], "add_rms_norm": [x, residual, weight],
         "layer_norm_backward": [x, weight, grad], "rms_norm_backward": [x, weight, grad],
+        "add_layer_norm_backward": [x, weight, grad, residual],
+        "add_rms_norm_backward": [x, weight, grad, residual],
     }.items():  # fmt: skip
         compared(machine_device, REGISTRY[name](), arrays)
 
@@ -114,6 +116,7 @@ def test_dispatches_of_each_op(machine_device: Any) -> None:
         ("add_rms_norm", 1, (rows, rows, vector)),
         ("layer_norm_backward", 2, (rows, vector, rows)),
         ("rms_norm_backward", 2, (rows, vector, rows)),
+        ("add_layer_norm_backward", 2, (rows, vector, rows, rows)),
         ("softmax", 1, (rows,)), ("log_softmax", 1, (rows,)),
         ("softmax_backward", 1, (rows, rows)), ("log_softmax_backward", 1, (rows, rows)),
         ("logsumexp", 1, (rows,)), ("cross_entropy", 2, (rows, ids)),

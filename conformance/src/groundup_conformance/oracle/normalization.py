@@ -130,25 +130,53 @@ def _add_rms_norm(op: Any, x: Number, residual: Number, weight: Number) -> tuple
 def _layer_norm_backward(
     op: Any, x: Number, weight: Number, grad: Number
 ) -> tuple[Number, Number, Number]:
-    """y = (x - mean) s, g = grad weight: dx = (g - mean(g) - y mean(g y)) s."""
+    found = _layer_norm_gradients(op, x, weight, grad)
+    return tuple(n.to(x.dtype) for n in found)  # type: ignore[return-value]
+
+
+def _layer_norm_gradients(
+    op: Any, x: Number, weight: Number, grad: Number
+) -> tuple[Number, Number, Number]:
+    """Wide. y = (x - mean) s, g = grad weight: dx = (g - mean(g) - y mean(g y)) s."""
     centred, scale = _standard(x.wide(), op.eps)
     y, dy = centred * scale, grad.wide()
     g = dy * weight.wide()
     dx = (g - _average(g) - y * _average(g * y)) * scale
     rows = tuple(range(x.value.ndim - 1))
-    found = dx, (dy * y).sum(rows), dy.sum(rows)
-    return tuple(n.to(x.dtype) for n in found)  # type: ignore[return-value]
+    return dx, (dy * y).sum(rows), dy.sum(rows)
 
 
 @reference("rms_norm_backward")
 def _rms_norm_backward(op: Any, x: Number, weight: Number, grad: Number) -> tuple[Number, Number]:
-    """y = x s, g = grad weight: dx = (g - y mean(g y)) s."""
+    dx, dweight = _rms_norm_gradients(op, x, weight, grad)
+    return dx.to(x.dtype), dweight.to(x.dtype)
+
+
+def _rms_norm_gradients(op: Any, x: Number, weight: Number, grad: Number) -> tuple[Number, Number]:
+    """Wide. y = x s, g = grad weight: dx = (g - y mean(g y)) s."""
     wide, dy = x.wide(), grad.wide()
     scale = _root(wide, op.eps)
     y, g = wide * scale, dy * weight.wide()
     dx = (g - y * _average(g * y)) * scale
-    dweight = (dy * y).sum(tuple(range(x.value.ndim - 1)))
-    return dx.to(x.dtype), dweight.to(x.dtype)
+    return dx, (dy * y).sum(tuple(range(x.value.ndim - 1)))
+
+
+@reference("add_layer_norm_backward")
+def _add_layer_norm_backward(
+    op: Any, x: Number, weight: Number, grad: Number, grad_sum: Number
+) -> tuple[Number, ...]:
+    """layer_norm's gradients, and grad_sum in dx before it is rounded."""
+    dx, dweight, dbias = _layer_norm_gradients(op, x, weight, grad)
+    found = dx + grad_sum.wide(), dweight, dbias
+    return tuple(n.to(x.dtype) for n in found)
+
+
+@reference("add_rms_norm_backward")
+def _add_rms_norm_backward(
+    op: Any, x: Number, weight: Number, grad: Number, grad_sum: Number
+) -> tuple[Number, ...]:
+    dx, dweight = _rms_norm_gradients(op, x, weight, grad)
+    return (dx + grad_sum.wide()).to(x.dtype), dweight.to(x.dtype)
 
 
 @gradient("add_layer_norm")

@@ -76,11 +76,18 @@ class RowNorm(Op):
 
 
 class RowNormBackward(RowNorm):
-    """The gradients of x and of the vectors, from x, weight and the result's gradient."""
+    """The gradients of x and of the vectors, from x, weight and the results' gradients."""
+
+    grads: ClassVar[int] = 1  # of the norm, and of the sum that it is of
 
     def infer(self, x: Spec, weight: Spec, grad: Spec) -> tuple[Spec, ...]:
-        if grad is not x:
-            raise ShapeError(f"{self.name}: grad must be {x}, got {grad}")
+        return self.gradients(x, weight, grad=grad)
+
+    def gradients(self, x: Spec, weight: Spec, **grads: Spec) -> tuple[Spec, ...]:
+        """Those of the inputs: each is like its own. Raises ShapeError, DTypeError."""
+        for which, grad in grads.items():
+            if grad is not x:
+                raise ShapeError(f"{self.name}: {which} must be {x}, got {grad}")
         check_rows(self.name, x, weight=weight)
         return (x,) + (weight,) * (len(self.outputs) - 1)
 
@@ -88,13 +95,14 @@ class RowNormBackward(RowNorm):
     def samples(cls, make: Make) -> Iterator[Case]:
         for case in super().samples(make):
             x, weight = case.inputs[:2]
-            inputs = (x, weight, make.normal(*x.array.shape))
-            yield Case(case.op, inputs, case.id, case.tags)
+            grads = [make.normal(*x.array.shape) for _ in range(cls.grads)]
+            yield Case(case.op, (x, weight, *grads), case.id, case.tags)
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
-        inputs = (make.normal(2, 3), make.normal(3), make.normal(3, 3))
-        yield BadCase(cls(), inputs, ShapeError, "grad must be")
+        right = (make.normal(2, 3), make.normal(3), *[make.normal(2, 3)] * (cls.grads - 1))
+        which = "grad" if cls.grads == 1 else "grad_sum"
+        yield BadCase(cls(), (*right, make.normal(3, 3)), ShapeError, f"{which} must be")
 
 
 class LayerNorm(RowNorm, name="layer_norm", family="normalization"):
@@ -237,6 +245,49 @@ class AddRMSNorm(RowNorm, name="add_rms_norm", family="normalization"):
         return dx, dx, dweight
 
 
+class AddLayerNormBackward(RowNormBackward, name="add_layer_norm_backward", family="normalization"):
+    """Gradients of add_layer_norm, whose sum is x: dx = layer_norm_backward's dx + grad_sum.
+
+    `grad` is that of the norm and `grad_sum` that of the sum; dx belongs to both terms of the sum.
+    """
+
+    saves = ("x", "weight", "grad", "grad_sum")
+    outputs = ("dx", "dweight", "dbias")
+    differentiable = (0, 1, 2)
+    grads = 2
+
+    def infer(  # type: ignore[override]
+        self, x: Spec, weight: Spec, grad: Spec, grad_sum: Spec
+    ) -> tuple[Spec, ...]:
+        return self.gradients(x, weight, grad=grad, grad_sum=grad_sum)
+
+    def compose(
+        self, x: Tensor, weight: Tensor, grad: Tensor, grad_sum: Tensor
+    ) -> tuple[Tensor, ...]:
+        return _with_sum(LayerNormBackward(eps=self.eps), x, weight, grad, grad_sum)
+
+
+class AddRMSNormBackward(RowNormBackward, name="add_rms_norm_backward", family="normalization"):
+    """Gradients of add_rms_norm, whose sum is x: dx = rms_norm_backward's dx + grad_sum."""
+
+    eps: float = 1e-6
+    saves = ("x", "weight", "grad", "grad_sum")
+    outputs = ("dx", "dweight")
+    differentiable = (0, 1)
+    vectors = 1
+    grads = 2
+
+    def infer(  # type: ignore[override]
+        self, x: Spec, weight: Spec, grad: Spec, grad_sum: Spec
+    ) -> tuple[Spec, ...]:
+        return self.gradients(x, weight, grad=grad, grad_sum=grad_sum)
+
+    def compose(
+        self, x: Tensor, weight: Tensor, grad: Tensor, grad_sum: Tensor
+    ) -> tuple[Tensor, ...]:
+        return _with_sum(RMSNormBackward(eps=self.eps), x, weight, grad, grad_sum)
+
+
 def check_rows(name: str, x: Spec, **vectors: Spec | None) -> Spec:
     """x, if it is (..., D) and every vector (D,), of one floating dtype; else a typed error."""
     if not x.dtype.is_floating:
@@ -273,6 +324,15 @@ def _check_residual(name: str, x: Spec, residual: Spec) -> None:
     if residual.dtype is not x.dtype:
         hint = f"use residual.astype(groundup.{x.dtype})"
         raise DTypeError(f"{name}: x is {x} but residual is {residual}", hint=hint)
+
+
+def _with_sum(
+    op: RowNormBackward, x: Tensor, weight: Tensor, grad: Tensor, grad_sum: Tensor
+) -> tuple[Tensor, ...]:
+    """The gradients that `op` makes, and grad_sum in dx; rounded once."""
+    dx, *vectors = op.many(widened(x), widened(weight), widened(grad))
+    results = (dx + widened(grad_sum), *vectors)
+    return tuple(result.astype(x.dtype) for result in results)
 
 
 def _layer_norm(wide: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:

@@ -29,6 +29,7 @@ COMPOSITES: Final[dict[str, Maker]] = {
     "layer_norm": normalized, "rms_norm": normalized,
     "add_layer_norm": normalized, "add_rms_norm": normalized,
     "layer_norm_backward": normalized_backward, "rms_norm_backward": normalized_backward,
+    "add_layer_norm_backward": normalized_backward, "add_rms_norm_backward": normalized_backward,
     "softmax": softmax, "log_softmax": softmax, "logsumexp": logsumexp,
     "softmax_backward": softmax_backward, "log_softmax_backward": softmax_backward,
     "cross_entropy": cross_entropy, "cross_entropy_backward": cross_entropy_backward,

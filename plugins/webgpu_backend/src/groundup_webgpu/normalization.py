@@ -105,10 +105,10 @@ def normalized_backward(
     op: Any, inputs: Layouts, outputs: Layouts, machine: Machine
 ) -> list[Stage] | Declined:
     """Two dispatches: dx with each workgroup's sums over its rows, then the sums of those."""
-    x, weight, grad = inputs
+    x = inputs[0]
     if not x.size:
         return [zeros(i, out) for i, out in enumerate(outputs) if out.size]
-    backward = _Backward(op, x, weight, grad, outputs, machine)
+    backward = _Backward(op, inputs, outputs, machine)
     if x.shape[-1] > WORKERS * _KEPT[False]:
         return Declined("rows are too wide for a workgroup's registers")
     made = backward.rows_stage(vector=False)
@@ -120,15 +120,13 @@ def normalized_backward(
 @attrs.frozen
 class _Backward:
     op: Any
-    x: Layout
-    weight: Layout
-    grad: Layout
+    inputs: Layouts  # x, weight, grad and perhaps what is added to dx
     outputs: Layouts
     machine: Machine
 
     @property
     def rows(self) -> Rows:
-        return rows_of(self.x)
+        return rows_of(self.inputs[0])
 
     @property
     def turns(self) -> int:
@@ -143,7 +141,8 @@ class _Backward:
         return -(-self.rows.count // self.turns)
 
     def rows_stage(self, vector: bool) -> Stage:
-        parameters = Parameters(5)
+        x, weight, *grads = self.inputs
+        parameters = Parameters(2 + len(self.inputs))
         add = parameters.add
         rows, per = self.rows, 4 if vector else 1
         units = rows.width // per
@@ -151,26 +150,26 @@ class _Backward:
         rms = "rms" in self.op.name
         share = parameters.number(1 / rows.width, dtypes.float32)
         mean = "0.0" if rms else f"total(sum_of(share), thread) * {share}"
+        steps = [add(1 if vector else grad.strides[-1]) for grad in grads]
+        starts = {f"at{k}": rows_of(grad).steps for k, grad in enumerate(grads, 2)}
         parts = {
             "lanes": str(lanes), "threads": str(lanes), "count": str(-(-units // lanes)),
             "rows": add(rows.count), "units": add(units), "turns": add(self.turns),
             "pieces": add(self.pieces),
-            "weight_step": add(1 if vector else self.weight.strides[0]),
-            "step0": add(1 if vector else rows.step),
-            "step2": add(1 if vector else self.grad.strides[-1]),
+            "weight_step": add(1 if vector else weight.strides[0]),
+            "step0": add(1 if vector else rows.step), "step2": steps[0],
+            "more": f" + load3(at3 + place{{k}} * {steps[1]})" if steps[1:] else "",
             "share": share, "mean": mean, "level": mean,
             "eps": parameters.number(self.op.eps, dtypes.float32),
             "index": begins(
-                parameters, 2, rows.lead, ("at0", "at2") if vector else (),
-                at0=rows.steps, at2=rows_of(self.grad).steps,
+                parameters, 2, rows.lead, ("at0", *starts) if vector else (),
+                at0=rows.steps, **starts,
             ),
         }  # fmt: skip
-        given = [(3, self.x), (4, self.weight), (5, self.grad)]
-        if rms:
-            given = [(2, self.x), (3, self.weight), (4, self.grad)]
+        given = enumerate(self.inputs, len(self.outputs))
         memory = (
-            (0, kind(self.x.dtype, vector)), (SCRATCH, kind(dtypes.float32, vector)),
-            *[(i, kind(x.dtype, vector)) for i, x in given],
+            (0, kind(x.dtype, vector)), (SCRATCH, kind(dtypes.float32, vector)),
+            *[(i, kind(each.dtype, vector)) for i, each in given],
         )  # fmt: skip
         return Stage(
             "normalization_backward", parts, tuple(parameters.values), memory,

@@ -1,7 +1,7 @@
 """Composites: several ops that the registry has one op for.
 
-Each rule looks at the last op of a pattern. What the pattern computes in between must be read by
-nobody else, or come out of the one op too.
+Each rule looks at one op of a pattern, mostly the last. What the pattern computes in between must
+be read by nobody else, or come out of the one op too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from groundup.layout import Layout, Spec
 from groundup.ops.arithmetic import Add, Mul
 from groundup.ops.contraction import Linear, MatMul
 from groundup.ops.loss import CrossEntropy, NllLoss
-from groundup.ops.normalization import AddLayerNorm, AddRMSNorm, LayerNorm, RMSNorm
+from groundup.ops.normalization import (
+    AddLayerNorm,
+    AddLayerNormBackward,
+    AddRMSNorm,
+    AddRMSNormBackward,
+    LayerNorm,
+    LayerNormBackward,
+    RMSNorm,
+    RMSNormBackward,
+)
 from groundup.ops.op import Op
 from groundup.ops.optimizer_ops import AdamW, Sgd, Update
 from groundup.ops.softmax import LogSoftmax
@@ -26,8 +35,8 @@ from groundup.program.program import Node, Program, Value
 
 
 def recognize_composites(program: Program) -> Program:
-    """Residual add and norm, bias add behind a product, log_softmax and nll_loss, clipping and
-    optimizer, each as one op.
+    """Residual add and norm and their gradients, bias add behind a product, log_softmax and
+    nll_loss, clipping and optimizer, each as one op.
 
     The results are within that op's accuracy. In float32 those of norms and optimizers are the same
     to the bit on the cpu, while products and losses may add up in another order.
@@ -42,6 +51,7 @@ class _Pattern:
     """What rules ask of a program: who makes a value, and who reads it."""
 
     def __init__(self, program: Program) -> None:
+        self.nodes = program.nodes
         self.producers = program.producers()
         self.time = {out: i for i, node in enumerate(program.nodes) for out in node.outputs}
         self.uses = program.uses()
@@ -87,6 +97,21 @@ def _add_norm(pattern: _Pattern, time: int, node: Node) -> Node | None:
     op = _WITH_RESIDUAL[type(node.op)](eps=node.op.eps)  # type: ignore[attr-defined, call-arg]
     inputs = (*add.inputs, *node.inputs[1:])
     return attrs.evolve(node, op=op, inputs=inputs, outputs=(*node.outputs, total))
+
+
+def _norm_gradient(pattern: _Pattern, time: int, node: Node) -> Node | None:
+    """dx + grad_sum, where only that sum reads the norm's dx: the op adds what is there already."""
+    dx, *vectors = node.outputs
+    reader = pattern.nodes[pattern.first_read[dx]] if dx in pattern.first_read else node
+    if pattern.uses.get(dx) != 1 or type(reader.op) is not Add:
+        return None
+    grad_sum = reader.inputs[reader.inputs[0] is dx]
+    if pattern.time.get(grad_sum, -1) > time or grad_sum.layout is not dx.layout:
+        return None
+    pattern.dropped.add(pattern.first_read[dx])
+    op = _WITH_GRAD_SUM[type(node.op)](eps=node.op.eps)  # type: ignore[attr-defined, call-arg]
+    inputs = (*node.inputs, grad_sum)
+    return attrs.evolve(node, op=op, inputs=inputs, outputs=(*reader.outputs, *vectors))
 
 
 def _linear(pattern: _Pattern, _: int, node: Node) -> Node | None:
@@ -169,8 +194,12 @@ def _scaled(pattern: _Pattern, grad: Value) -> tuple[Value, Value | None]:
 _WITH_RESIDUAL: Final[Mapping[type[Op], type[Op]]] = {
     LayerNorm: AddLayerNorm, RMSNorm: AddRMSNorm,
 }  # fmt: skip
+_WITH_GRAD_SUM: Final[Mapping[type[Op], type[Op]]] = {
+    LayerNormBackward: AddLayerNormBackward, RMSNormBackward: AddRMSNormBackward,
+}  # fmt: skip
 Rule: TypeAlias = Callable[[_Pattern, int, Node], Node | None]
 _RULES: Final[Mapping[type[Op], Rule]] = {
     LayerNorm: _add_norm, RMSNorm: _add_norm, Add: _linear, NllLoss: _loss,
+    LayerNormBackward: _norm_gradient, RMSNormBackward: _norm_gradient,
     AdamW: _clipped, Sgd: _clipped,
 }  # fmt: skip

@@ -68,15 +68,17 @@ def add_rms_norm(
 
 
 @native("layer_norm_backward", params=("eps",))
-def layer_norm_backward(
-    op: Any, x: Array, weight: Array, grad: Array, dx: Array, dweight: Array, dbias: Array
-) -> None:
-    rows, grads, target = as_rows(x), as_rows(grad), as_rows(dx)
+@native("add_layer_norm_backward", params=("eps",))
+def layer_norm_backward(op: Any, x: Array, weight: Array, grad: Array, *rest: Array) -> None:
+    *more, dx, dweight, dbias = rest
+    rows, grads, target, *added = map(as_rows, (x, grad, dx, *more))
     parts = np.empty((2, block_count(*target.shape), target.shape[-1]), dx.dtype)
 
     def work(i: int, part: slice) -> None:
         sums = parts[:, i]
         _layer_norm_backward(rows[part], weight, grads[part], op.eps, target[part], sums)
+        for other in added:
+            np.add(target[part], other[part], target[part])
 
     row_blocks(work, *target.shape)
     np.add.reduce(parts[0], axis=0, out=dweight)
@@ -84,14 +86,16 @@ def layer_norm_backward(
 
 
 @native("rms_norm_backward", params=("eps",))
-def rms_norm_backward(
-    op: Any, x: Array, weight: Array, grad: Array, dx: Array, dweight: Array
-) -> None:
-    rows, grads, target = as_rows(x), as_rows(grad), as_rows(dx)
+@native("add_rms_norm_backward", params=("eps",))
+def rms_norm_backward(op: Any, x: Array, weight: Array, grad: Array, *rest: Array) -> None:
+    *more, dx, dweight = rest
+    rows, grads, target, *added = map(as_rows, (x, grad, dx, *more))
     parts = np.empty((block_count(*target.shape), target.shape[-1]), dx.dtype)
 
     def work(i: int, part: slice) -> None:
         _rms_norm_backward(rows[part], weight, grads[part], op.eps, target[part], parts[i])
+        for other in added:
+            np.add(target[part], other[part], target[part])
 
     row_blocks(work, *target.shape)
     np.add.reduce(parts, axis=0, out=dweight)

@@ -55,7 +55,7 @@ $index
         let level = $level;
         // repeat k $count
         if (inside{k} && live) {
-            save(param(0u) / WIDTH + i * $units + c{k}, (g{k} - level - y{k} * slope) * scale);
+            save(param(0u) / WIDTH + i * $units + c{k}, (g{k} - level - y{k} * slope) * scale$more);
         }
         // end
     }
