@@ -171,7 +171,8 @@ def _is_flat(layout: Layout) -> bool:
     return layout.is_row_major or not any(layout.strides)
 
 
-def _flat(array: Array) -> Array:
+def flattened(array: Array) -> Array:
+    """A row-major array as one row; one that repeats a single element, as that element."""
     if array.flags.c_contiguous:
         return array.reshape(-1)
     return array[(slice(0, 1),) * array.ndim].reshape(1)
@@ -179,7 +180,7 @@ def _flat(array: Array) -> Array:
 
 def _in_threads(function: Run, *arrays: Array) -> None:
     """An elementwise function on flat pieces of its arrays."""
-    flat = [_flat(a) for a in arrays]
+    flat = [flattened(a) for a in arrays]
 
     def work(start: int, stop: int) -> None:
         function(*[a if a.size == 1 else a[start:stop] for a in flat])

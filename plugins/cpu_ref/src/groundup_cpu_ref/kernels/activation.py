@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from groundup.ops.op import Op
-from groundup_cpu_ref.native import Array, native
+from groundup_cpu_ref.native import Array, flattened, native
 from groundup_cpu_ref.threads import parallel
 
 
@@ -33,30 +33,27 @@ def gelu_backward(op: Any, x: Array, grad: Array, out: Array) -> None:
 _BLOCK: Final = 32768
 _ROOT: Final = math.sqrt(2 / math.pi)
 _CUBIC: Final = 0.044715
-_TOP: Final = (
-    1.1283791680585982, 0.17715332344768817, 0.05258551922959972, 0.00344900037819333,
-    0.00033976842028137514, 3.3073168337861318e-06, 2.792007152617822e-09, -1.44522580046872e-10,
-)  # fmt: skip
-_BOTTOM: Final = (
-    1.0, 0.49033141416648096, 0.11004626340156926, 0.0145157262195399, 0.0011790508063643991,
-    5.286772362879758e-05,
-)  # fmt: skip
+# Our own minimax fit of atanh(erf(x)) = x + x P(x^2) / Q(x^2) on (0, 4.2]; erf errs by 4e-9.
+_TOP: Final = (0.1283791708, 0.1229142492, 0.01895662834, 0.001853357037)
+_BOTTOM: Final = (1.0, 0.1568925638, 0.0236899219, 0.0003249242509)
+_END: Final = 18.0  # x^2 from which erf is 1 in float32, whatever becomes of the fit
 
 
 def blocks(function: Callable[..., None], *arrays: Array) -> None:
-    """`function(*inputs, out)` on flat blocks, in threads; views that are not row-major go
-    whole.
+    """`function(*inputs, out)` on flat blocks, in threads. A number that was expanded stays one;
+    other views that are not row-major go whole.
     """
-    if not all(array.flags.c_contiguous for array in arrays):
+    if not all(array.flags.c_contiguous or not any(array.strides) for array in arrays):
         function(*arrays)
         return
-    flat = [array.reshape(-1) for array in arrays]
+    flat = [flattened(array) for array in arrays]
 
     def work(start: int, stop: int) -> None:
         for low in range(start, stop, _BLOCK):
-            function(*[array[low : min(low + _BLOCK, stop)] for array in flat])
+            high = min(low + _BLOCK, stop)
+            function(*[array if array.size == 1 else array[low:high] for array in flat])
 
-    parallel(work, flat[0].size, _BLOCK)
+    parallel(work, flat[-1].size, _BLOCK)
 
 
 def _gelu_tanh(x: Array, out: Array) -> None:
@@ -110,26 +107,27 @@ def _gelu_backward(x: Array, grad: Array, out: Array) -> None:
 
 
 def _erf(x: Array, out: Array) -> None:
-    """x P(x^2) / Q(x^2) in float64, which is 1 within float32 beyond 4; float64 itself by the C
-    library.
-
-    The coefficients are our own minimax fit on (0, 4]; its relative error is below 1e-9, so a
-    float32 result is off by at most 0.52 units in the last place.
+    """tanh(x + x P(x^2) / Q(x^2)) in float32, off by less than 2.3 units in the last place: where
+    erf nears 1, tanh forgives what errors there are in its argument. float64 by the C library.
     """
     if x.dtype == np.float64:
         out[...] = np.vectorize(math.erf, otypes=[np.float64])(x) if x.size else x
         return
-    inner = np.clip(x, -4, 4).astype(np.float64)
-    square = inner * inner
-    top = np.full_like(square, _TOP[-1])
-    for coefficient in _TOP[-2::-1]:
-        top *= square
-        top += coefficient
-    bottom = np.full_like(square, _BOTTOM[-1])
-    for coefficient in _BOTTOM[-2::-1]:
-        bottom *= square
-        bottom += coefficient
-    inner *= top
-    inner /= bottom
-    np.clip(inner, -1, 1, inner)
-    out[...] = inner
+    square = np.multiply(x, x)
+    np.minimum(square, _END, out=square)
+    inner = _polynomial(square, _TOP)
+    inner /= _polynomial(square, _BOTTOM)
+    inner *= x
+    inner += x
+    np.tanh(inner, out)
+
+
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    """c0 + c1 x + c2 x^2 ... by Horner's rule."""
+    constant, *rest, highest = coefficients
+    value = np.multiply(x, highest)
+    for coefficient in reversed(rest):
+        value += coefficient
+        value *= x
+    value += constant
+    return value

@@ -12,6 +12,7 @@ from groundup_cpu_ref.kernels.activation import blocks
 from groundup_cpu_ref.native import NATIVE, Array, Native, native
 
 _FEW: Final = 512
+_ENOUGH: Final = 2048  # numbers that are worth a few calls more
 # NumPy computes float16, and ml_dtypes bfloat16, in float32 and rounds once: exact for these.
 _UFUNCS: Final[dict[str, np.ufunc]] = {
     "abs": np.abs, "neg": np.negative, "exp": np.exp, "expm1": np.expm1, "log": np.log,
@@ -130,13 +131,52 @@ def clamp(op: Any, x: Array, out: Array) -> None:
 @native("remainder", exact=True)
 def remainder(op: Op, x: Array, y: Array, out: Array) -> None:
     _refuse_zero("remainder", y)
-    np.remainder(x, y, out)
+    blocks(_remainder, x, y, out)
 
 
 @native("floor_divide", exact=True)
 def floor_divide(op: Op, x: Array, y: Array, out: Array) -> None:
     _refuse_zero("floor_divide", y)
-    np.floor_divide(x, y, out)
+    blocks(_floor_divide, x, y, out)
+
+
+def _remainder(x: Array, y: Array, out: Array) -> None:
+    if not _suits(out):
+        np.remainder(x, y, out)
+        return
+    wide = y.astype(np.float64)
+    _, rest, sure = _divided(x.astype(np.float64), wide)
+    out[...] = np.copysign(rest, wide, rest)
+    if not sure.all():
+        np.remainder(x, y, out, where=~sure)
+
+
+def _floor_divide(x: Array, y: Array, out: Array) -> None:
+    if not _suits(out):
+        np.floor_divide(x, y, out)
+        return
+    quotient, _, sure = _divided(x.astype(np.float64), y.astype(np.float64))
+    out[...] = quotient
+    if not sure.all():
+        np.floor_divide(x, y, out, where=~sure)
+
+
+def _suits(out: Array) -> bool:
+    """Whether `_divided` is right for these floats, and worth its calls."""
+    return out.dtype.kind not in "iu" and out.dtype != np.float64 and out.size > _ENOUGH
+
+
+def _divided(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """floor(x / y), x - floor(x / y) y, and where that is certain. NumPy's own way takes ten times
+    as long.
+
+    Of two numbers of 24 bits, a quotient below 2^29 lies further from the next integer than
+    float64's rounding reaches, and its product with y is exact. Infinities and NaN are uncertain.
+    """
+    quotient = np.floor(x / y)
+    rest = x - quotient * y
+    sure = (np.abs(quotient) < 2.0**29) & (rest == rest)
+    return quotient, rest, sure
 
 
 def _refuse_zero(name: str, divisor: Array) -> None:
