@@ -242,3 +242,13 @@ def test_the_sum_of_gradients_may_be_that_of_the_flushed() -> None:
     assert total is not None
     for value, right in ((8.0, True), (4.0, True), (0.0, False), (6.0, False)):
         assert total.judge(np.array([value], np.float32)).ok is right
+
+
+def test_the_sum_of_gradients_is_infinite_where_one_is() -> None:
+    part = Expected(np.array([np.inf, 1.0]), dtypes.float32, np.zeros(2), IEEE)
+    for parts, second in (([part], 1.0), ([part, part], 2.0)):
+        total = sum_of(parts)
+        assert total is not None
+        assert total.judge(np.array([np.inf, second], np.float32)).ok
+        for first in (-np.inf, 7.0, np.nan):
+            assert not total.judge(np.array([first, second], np.float32)).ok

@@ -151,7 +151,8 @@ def sum_of(parts: Sequence[Expected | None]) -> Expected | None:
         return None
     first, value = known[0], np.sum([part.value for part in known], axis=0)
     sizes = np.sum([np.abs(part.value) for part in known], axis=0)
-    added = (len(known) - 1) * first.profile.rounded(sizes, first.dtype)
+    each = np.where(np.isfinite(sizes), first.profile.rounded(sizes, first.dtype), 0.0)
+    added = (len(known) - 1) * each  # what is infinite has no rounding
     budget = np.sum([part.budget + np.zeros(value.shape) for part in known], axis=0) + added
     zeros = None
     if any(part.flushed is not None for part in known):
