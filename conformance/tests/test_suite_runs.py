@@ -246,6 +246,8 @@ def test_nothing_selected_is_no_success(tmp_path: Path) -> None:
     ("options", "complaint"),
     [
         ([], "--backend is missing"),
+        (["--backend", "cpu", "--json", "no/card.json"], "there is no such folder"),
+        (["--backend", "cpu", "--track", "fuzz", "--examples", "0"], "must be at least 1, got 0"),
         (["--backend", "nosuch"], "no backend named 'nosuch'"),
         (["--backend", "cpu", "--device", "webgpu:0"], "no device of the backend cpu"),
         (["--backend", "cpu", "--device", "cpu:7"], "there is no cpu:7"),

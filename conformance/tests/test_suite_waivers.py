@@ -43,6 +43,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("[[waiver]]\nid = 'a'", "reason and expires missing"),
         (GOOD + "because = 'x'", "unknown key 'because'"),
         (GOOD.replace("2027-01-01", "'soon'"), "expires must be a date"),
+        (GOOD.replace("2027-01-01", "2027-01-01T00:00:00"), "expires must be a date"),
         (GOOD.replace('"the driver rounds towards zero"', '""'), "reason must be a str"),
     ],
 )

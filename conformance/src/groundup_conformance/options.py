@@ -143,7 +143,9 @@ def resolve(
     track: Sequence[str] | None = None,
     **rest: Any,
 ) -> Options:
-    """Options with their defaults. Raises ConfigError where they contradict each other."""
+    """Options with their defaults. Raises ConfigError where they contradict each other, or what
+    was asked for cannot be.
+    """
     if backend is None and device is None:
         raise ConfigError("--backend is missing", hint="such as --backend cpu")
     backend = backend or str(device).partition(":")[0]
@@ -155,4 +157,10 @@ def resolve(
     tracks = frozenset(TRACKS if "all" in (track or ()) else track or ())
     if level is None and not tracks:
         level = DEFAULT_LEVEL
-    return Options(backend=backend, device=device, level=level, tracks=tracks, **rest)
+    options = Options(backend=backend, device=device, level=level, tracks=tracks, **rest)
+    if options.examples < 1:
+        raise ConfigError(f"--examples must be at least 1, got {options.examples}")
+    for path in (options.json, options.html):
+        if path and not path.absolute().parent.is_dir():  # known now, not when all has run
+            raise ConfigError(f"cannot write {path}: there is no such folder")
+    return options

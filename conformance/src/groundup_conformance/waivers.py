@@ -122,7 +122,7 @@ def _entry(table: Mapping[str, Any], where: str) -> Waiver:
         kind = _KEYS.get(key)
         if kind is None:
             raise ConfigError(f"{where}: unknown key {key!r}", hint=f"one of {', '.join(_KEYS)}")
-        if not isinstance(value, kind) or not value:
+        if type(value) is not kind or not value:  # a datetime is a date, and compares with none
             raise ConfigError(f"{where}: {key} must be a {kind.__name__}, got {value!r}")
     missing = [key for key in _REQUIRED if key not in table]
     if missing:
