@@ -1,13 +1,8 @@
-"""Every source that composites can be lowered to is a valid one, for naga and for Tint."""
+"""Every source that composites can be lowered to is a valid one, for naga."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +20,6 @@ from groundup_webgpu.machine import Machine
 from groundup_webgpu.source import STORED, Stage
 
 MACHINES = (Machine(software=True), Machine(software=False))
-TINT = Path(__file__).with_name("tint.mjs")
 
 
 def layouts(op: Any, case: Any) -> tuple[list[Layout], list[Layout]] | None:
@@ -92,18 +86,3 @@ def _workgroup_bytes(text: str) -> int:
             kind, count = line.split("array<")[1].rstrip(">;").rsplit(",", 1)
             total += (16 if "vec4" in kind else 4) * int(count)
     return total
-
-
-def test_tint_accepts() -> None:
-    """GROUNDUP_NODE_MODULES is a folder whose node_modules have the npm package `webgpu`."""
-    folder, node = os.environ.get("GROUNDUP_NODE_MODULES"), shutil.which("node")
-    if not folder or not node:
-        pytest.skip("needs node, and GROUNDUP_NODE_MODULES with the npm package webgpu")
-    texts = sorted({text for name in COMPOSITES for text in sources(name)})
-    command = [node, str(TINT), folder]
-    result = subprocess.run(
-        command, input=json.dumps(texts), capture_output=True, text=True, timeout=120, check=True
-    )
-    errors = json.loads(result.stdout)
-    assert not errors, errors[0]
-    assert np.size(texts) > 100

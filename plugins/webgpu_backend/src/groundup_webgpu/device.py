@@ -159,9 +159,9 @@ class WebGpuDevice(Device):
         self.machine = machine_of(is_software(adapter), self._gpu.limits)
         self._reserved = 0
         self.stream = Stream(self._gpu, name)
-        self.binder = Binder(self._gpu, self.stream, name, self.compiling)
-        self.bound: dict[tuple[Any, ...], Sequence[Part]] = {}
         self.info = self.describe()
+        self.binder = Binder(self._gpu, self.stream, self.info, self.compiling)
+        self.bound: dict[tuple[Any, ...], Sequence[Part]] = {}
 
     def describe(self) -> DeviceInfo:
         """float32, int32, bool, float16 if the adapter has it; what it allows for buffers."""
@@ -225,7 +225,7 @@ class WebGpuDevice(Device):
             self.write(staged, array)
             self._run(Assign(), (view, staged), (view,))
         elif array.size:
-            data = np.ascontiguousarray(array, dtype=_stored(layout))
+            data = np.ascontiguousarray(array, dtype=stored(layout))
             with self.stream.lock:
                 if (view.offset | data.nbytes) % 4:
                     data = self._in_words(view, data)
@@ -255,7 +255,7 @@ class WebGpuDevice(Device):
         nbytes = before + layout.size * self.info.itemsize(layout.dtype)
         nbytes += -nbytes % 4
         data = self.stream.read(view.buffer.handle, view.offset - before, nbytes)
-        flat = np.frombuffer(data, _stored(layout), layout.size, before)
+        flat = np.frombuffer(data, stored(layout), layout.size, before)
         return flat.reshape(layout.shape).astype(layout.dtype.numpy, copy=False)
 
     # ---- launches ----
@@ -323,7 +323,7 @@ def _fitting(stage: Stage, views: Sequence[View]) -> Stage:
     return stage if any(view.offset % VECTOR for view in vectors) else quick
 
 
-def _stored(layout: Layout) -> np.dtype[Any]:
+def stored(layout: Layout) -> np.dtype[Any]:
     """How the device holds elements, for the host."""
     return np.dtype(np.uint32) if layout.dtype is dtypes.bool_ else layout.dtype.numpy
 

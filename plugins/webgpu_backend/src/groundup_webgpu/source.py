@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 import numpy as np
@@ -27,6 +27,9 @@ OUT, SCRATCH = 0, -1  # operands of a stage; the inputs are 1, 2, ...
 WORKGROUP: Final = 64
 VECTOR: Final = 16  # bytes at whose multiples a `Stage.aligned` must find its memory
 _MOST: Final = 65535  # workgroups of one dimension
+# Where an operand of a stage lies: a buffer by number, or a part of one. Equal for what is there
+# together.
+Place: TypeAlias = int | tuple[int, int]
 
 
 class Parameters:
@@ -70,29 +73,29 @@ class Stage:
     written: int = 1
     includes: tuple[str, ...] = ()
     copies: bool = False
-    _texts: dict[tuple[int, ...], str] = attrs.field(factory=dict, init=False)
+    _texts: dict[tuple[Place, ...], str] = attrs.field(factory=dict, init=False)
 
-    def bindings(self, places: Sequence[int]) -> tuple[list[tuple[int, str]], list[int]]:
+    def bindings(self, places: Sequence[Place]) -> tuple[list[tuple[int, str]], list[int]]:
         """Which operands have a binding of their own, of which kind; and which one each uses.
 
-        `places` tells operands in one buffer by equal numbers. WebGPU refuses a buffer that is read
-        beside being written, so all that lies in a written buffer goes through one binding; but
-        elements of another width need a second, which is bound as if it were written too.
+        WebGPU refuses a buffer that is read beside being written, so all that lies in a written
+        buffer goes through one binding. Elements of another width need another one, which is bound
+        as if it were written too; those must not overlap, so such a buffer comes in parts.
         """
-        changed = set(places[: self.written])
+        changed = {_buffer(place) for place in places[: self.written]}
         own: list[tuple[int, str]] = []
         known: dict[tuple[object, ...], int] = {}
         used = []
         for i, (_, kind) in enumerate(self.operands):
-            shared = places[i] in changed
-            key = (places[i], "f16" in kind, "vec" in kind) if shared else (i,)
+            shared = _buffer(places[i]) in changed
+            key = (places[i], *width(kind)) if shared else (i,)
             if key not in known:
                 known[key] = len(own)
                 own.append((i, "storage" if shared else "read-only-storage"))
             used.append(known[key])
         return own, used
 
-    def source(self, places: Sequence[int]) -> str:
+    def source(self, places: Sequence[Place]) -> str:
         """The WGSL for such memory: bindings, `loadK` of inputs, `saveK` of outputs, the
         template.
 
@@ -103,7 +106,7 @@ class Stage:
             self._texts[key] = self._source(key)
         return self._texts[key]
 
-    def _source(self, places: Sequence[int]) -> str:
+    def _source(self, places: Sequence[Place]) -> str:
         half = any("f16" in kind for _, kind in self.operands)
         lines = ["enable f16;"] if half else []
         own, used = self.bindings(places)
@@ -132,6 +135,15 @@ class Stage:
             return f"fn save{i or ''}(at: i32, value: {value}) {{ {element} = {stored}; }}"
         found = element if kind == bound else f"bitcast<{kind}>({element})"
         return f"fn load{i - self.written}(at: i32) -> {value} {{ return {value}({found}); }}"
+
+
+def width(kind: str) -> tuple[bool, bool]:
+    """Elements that are alike in it can be read and written through one binding."""
+    return "f16" in kind, "vec" in kind
+
+
+def _buffer(place: Place) -> int:
+    return place if isinstance(place, int) else place[0]
 
 
 def _memory(binding: int) -> str:
