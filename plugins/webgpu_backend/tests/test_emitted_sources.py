@@ -20,10 +20,13 @@ import groundup as g
 from groundup import dispatch, dtypes, nn, optim
 from groundup.backends.devices import by_default
 from groundup.errors import UnsupportedDtype
+from groundup.layout import Layout, Spec
 from groundup.models.gpt import GPT, GPTConfig
 from groundup.ops import REGISTRY
+from groundup.ops.contraction import MatMul
 from groundup.ops.samples import Case, cases_of
 from groundup.tensor import Tensor
+from groundup_webgpu.ladders import LADDERS
 from groundup_webgpu.machine import Machine
 from groundup_webgpu.tape import TapeDevice
 
@@ -133,6 +136,18 @@ def test_samples_with_more_memory_and_buffers() -> None:
 def test_samples_compiled() -> None:
     found = dispatches(recorded("portable", compiled=True))
     assert any(len({first for _, first, _ in each["memory"]}) > 1 for each in found)
+    assert not refused(found)
+
+
+def test_ladders() -> None:
+    device = TapeDevice(MACHINES["portable"], half=True)
+    for dtype in (dtypes.float32, dtypes.float16):
+        x, y = (g.zeros(*shape, dtype=dtype, device=device)._view for shape in ((9, 12), (12, 20)))
+        out = device.empty(Layout.contiguous(Spec((9, 20), dtype)))
+        for rung in LADDERS["matmul"](MatMul(), (x.layout, y.layout), (out.layout,)):
+            rung.kernel(device, MatMul()).launch((x, y), (out,))
+    found = dispatches(device)
+    assert len(found) >= 12
     assert not refused(found)
 
 
