@@ -328,7 +328,9 @@ def test_a_compiled_step_has_the_lanes_and_modules_of_an_eager_one(
         with gu.profile() as p:
             step()
         heavy = ("linear", "matmul", "layer_norm_backward", "cross_entropy", "adamw", "gelu")
-        found.append(sorted((e.name, e.lane, e.module) for e in ops(p) if e.name in heavy))
+        # A norm's gradient in a residual block has the addition in it, once it is compiled.
+        events = [(e.name.removeprefix("add_"), e.lane, e.module) for e in ops(p)]
+        found.append(sorted(each for each in events if each[0] in heavy))
     assert found[0] == found[1]
     assert {lane for _, lane, _ in found[0]} == {"forward", "backward", "optimizer"}
 

@@ -21,6 +21,8 @@ NAMES = sorted(name for name in REGISTRY if "::" not in name)
 # Ops that the CPU reference has no kernel for, each with its reason.
 COMPOSED_ON_CPU = {
     "einsum": "it is a plan of reshapes and matmuls, which have kernels",
+    "foreach_cast": "a launch costs less here than a cast",
+    "recast": "casts and op are planned each by itself, in memory that is reused",
 }
 
 FIXED_SIZE = {"advance_state": "it takes a random state, int32[4], and gives the next"}

@@ -10,6 +10,7 @@ from groundup_conformance.budgets import IEEE, WGSL, Expected, Profile, Verdict
 from groundup_conformance.oracle import (  # noqa: F401 - importing them registers references
     attention,
     bits,
+    casting,
     contraction,
     convolution,
     creation,

@@ -9,6 +9,7 @@ from groundup.ops.arithmetic import *
 from groundup.ops.assembly import *
 from groundup.ops.attention import *
 from groundup.ops.attention_cache import *
+from groundup.ops.casting import *
 from groundup.ops.channel_normalization import *
 from groundup.ops.comparison import *
 from groundup.ops.contraction import *

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from groundup.backends.plugins import one_line, plugins
 from groundup.errors import PluginError, ProgramError
+from groundup.program.passes.casts import absorb_casts, gather_casts
 from groundup.program.passes.composites import recognize_composites
 from groundup.program.passes.copies import remove_copies
 from groundup.program.passes.dead_code import remove_dead_code
@@ -45,6 +46,8 @@ FUSING: Final[tuple[Pass, ...]] = (
     recognize_composites,
     recompute_cheap_values,
     fuse_elementwise,
+    absorb_casts,
+    gather_casts,
 )
 PASSES: Final[tuple[Pass, ...]] = (*EXACT, *FUSING)
 
