@@ -5,8 +5,8 @@
 // before.
 //
 // Two halves of 8 KB are all of the 16 KB that every adapter has. Larger blocks of registers, 8 x 8
-// for an invocation, would halve the loads again, with smaller tiles along the sum; see rung 6, the
-// kernel in use, which needs no workgroup memory at all.
+// for an invocation, would halve the loads again: rungs 6 and 7, ../matmul_blocks.wgsl and
+// ../matmul_tiles.wgsl, have them, without workgroup memory and with it.
 
 var<workgroup> left: array<vec4<f32>, 512>;
 var<workgroup> right: array<vec4<f32>, 512>;
