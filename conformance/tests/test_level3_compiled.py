@@ -66,7 +66,7 @@ def test_resumed_runs_of_the_cpu_pass(network: str, tmp_path: Path) -> None:
     checks.resumed(named(f"train[float32,{network}-adamw,compiled,resume]"), DEVICE, tmp_path)
 
 
-@pytest.mark.parametrize("question", ["greedy", "logits"])
+@pytest.mark.parametrize("question", ["greedy", "logits", "chunks"])
 def test_the_cpu_decodes(question: str) -> None:
     checks.decoded(named(f"generate[float32,gpt,compiled,{question}]"), DEVICE, IEEE)
 

@@ -10,7 +10,7 @@ import pytest
 
 import groundup as gu
 from groundup import random
-from groundup.errors import CheckpointError, ConfigError, DomainError, ShapeError
+from groundup.errors import CheckpointError, ConfigError, DomainError, OutOfMemory, ShapeError
 from groundup.models import GPT, GPTConfig, KVCache, load_gpt, save_gpt
 from groundup.models.checkpoint import hf_weights
 from groundup.serialization import load_arrays, save_arrays, write_json
@@ -238,6 +238,26 @@ def test_cached_logits_are_those_without_a_cache() -> None:
     with pytest.raises(ShapeError, match="17 tokens do not fit"):
         model(ids[:, :1], cache=cache)
     assert cache.used == int(cache.position) == 16
+
+
+def test_a_call_that_fails_leaves_the_cache_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = shaken(make()).eval()
+    ids = some_ids(1, 8)
+    cache = KVCache(SMALL)
+
+    def full(x: gu.Tensor) -> gu.Tensor:
+        raise OutOfMemory("no room")
+
+    with gu.no_grad():
+        whole = model(ids).numpy()
+        model(ids[:, :5], cache=cache)
+        with monkeypatch.context() as patch:
+            patch.setattr(model.ln_f, "forward", full)
+            with pytest.raises(OutOfMemory):
+                model(ids[:, 5:], cache=cache)
+        assert cache.used == int(cache.position) == 5
+        rest = model(ids[:, 5:], cache=cache).numpy()
+    np.testing.assert_allclose(rest, whole[:, 5:], rtol=1e-4, atol=1e-5)
 
 
 def test_one_compiled_program_decodes_every_place() -> None:

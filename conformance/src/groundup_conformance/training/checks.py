@@ -69,10 +69,7 @@ def resumption(ops: Ops, info: DeviceInfo) -> Iterator[Check]:
 
 
 def inference(ops: Ops, info: DeviceInfo) -> Iterator[Check]:
-    """Greedy decoding of the small GPT.
-
-    Compiled, it has no cache: the model counts the cached tokens in Python, and a program cannot.
-    """
+    """Greedy decoding of the small GPT, with a cache and without."""
     for runner, questions in DECODINGS.items():
         run = Training("gpt", "adamw", runner, FULL)
         for question in questions:
@@ -147,6 +144,7 @@ def _greedy(device: Device, profile: Profile) -> Figures:
 def _greedy_compiled(device: Device, profile: Profile) -> Figures:
     """64 tokens, each by the same program."""
     made = decoding.model(device)
+    _same_text("compiled, with a cache", decoding.generated(made))
     _same_text("compiled", decoding.padded(made, gu.compile(made.forward)))
     return Figures()
 
@@ -183,11 +181,20 @@ def _chunks(device: Device, profile: Profile) -> Figures:
     return _near(decoding.chunked(made, decoding.reference().ids[:-1]), profile)
 
 
+def _chunks_compiled(device: Device, profile: Profile) -> Figures:
+    """The same by programs, one for each number of tokens."""
+    made = decoding.model(device)
+    ids = decoding.reference().ids[:-1]
+    return _near(decoding.chunked(made, ids, gu.compile), profile)
+
+
 Decoding: TypeAlias = Callable[[Device, Profile], Figures]
 DECODINGS: Final[Mapping[str, Mapping[str, Decoding]]] = {  # by runner
     "eager": {"greedy": _greedy, "logits": _logits, "chunks": _chunks},
-    "compiled": {"greedy": _greedy_compiled, "logits": _logits_compiled},
-}
+    "compiled": {
+        "greedy": _greedy_compiled, "logits": _logits_compiled, "chunks": _chunks_compiled,
+    },
+}  # fmt: skip
 
 
 def decoded(check: Check, device: Device, profile: Profile) -> Figures:

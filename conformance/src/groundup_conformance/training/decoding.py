@@ -21,6 +21,7 @@ from groundup_conformance.training.models import CONFIG, gpt_logits
 from groundup_conformance.training.runs import wanted
 
 Forward: TypeAlias = Callable[[Tensor], Tensor]  # ids (B, T) to logits (B, T, V)
+Runner: TypeAlias = Callable[[Forward], Forward]
 
 COUNT: Final = 64
 PROMPT: Final = (4, 11, 17, 2, 6)
@@ -68,7 +69,16 @@ def model(device: Device) -> GPT:
 
 
 def cached(made: GPT) -> list[int]:
-    """The ids that `generate_ids` gives, which keeps keys and values."""
+    """The ids, one after the other, by keys and values that are kept."""
+    kept = KVCache(CONFIG, device=next(made.parameters()).device)
+    ids = list(PROMPT)
+    for _ in range(COUNT):
+        ids.append(int(logits_of(made, ids[kept.used :], kept)[-1].argmax()))
+    return ids
+
+
+def generated(made: GPT) -> list[int]:
+    """The ids that `generate_ids` gives, whose steps with a cache are one program."""
     greedy = Sampling(temperature=0)
     new = generate_ids(made, PROMPT, max_new_tokens=COUNT, sampling=greedy, seed=0)
     return [*PROMPT, *new]
@@ -102,11 +112,16 @@ def logits_of(made: GPT, ids: Sequence[int], cache: KVCache | None = None) -> np
         return np.asarray(logits[0].numpy())
 
 
-def chunked(made: GPT, ids: Sequence[int]) -> npt.NDArray[Any]:
+def chunked(made: GPT, ids: Sequence[int], runner: Runner = lambda step: step) -> npt.NDArray[Any]:
     """The logits of `ids`, given to a cache some at a time."""
-    kept = KVCache(CONFIG, device=next(made.parameters()).device)
+    device = next(made.parameters()).device
+    kept = KVCache(CONFIG, device=device)
+    step = runner(lambda new: made.logits(new, kept))
     rows = []
     sizes = iter(_CHUNKS * len(ids))
     while kept.used < len(ids):
-        rows.append(logits_of(made, ids[kept.used : kept.used + next(sizes)], kept))
+        new = ids[kept.used : kept.used + next(sizes)]
+        kept.reserve(len(new))
+        with gu.no_grad():
+            rows.append(step(gu.tensor([list(new)], dtype=int32, device=device))[0].numpy())
     return np.concatenate(rows)

@@ -73,16 +73,14 @@ class KVCache:
         self.used = used
 
     def behind(self, tokens: int) -> Rows:
-        """Where the next `tokens` go; the device counts them."""
+        """Where the next `tokens` go."""
         position = self.position
-        rows = Rows(
+        return Rows(
             self,
             starts=ops.pad(position.reshape(1), before=(2,), after=(1,)),
             places=position + gu.arange(tokens, device=position.device),
             length=position + tokens,
         )
-        position.assign_(rows.length)
-        return rows
 
 
 @attrs.frozen(eq=False)
@@ -188,17 +186,25 @@ class GPT(nn.Module):
         """Logits (B, T, V) of `ids` (B, T) int32; the mean cross-entropy if `targets` (B, T).
 
         With `cache`, `ids` follow the cached tokens, and the cache grows by them. Raises
-        ShapeError for more tokens than `block_size`.
+        ShapeError for more tokens than `block_size`. After any error the cache is as before.
         """
-        if cache is not None:
+        if cache is None:
+            logits = self.logits(ids)
+        else:
+            before = cache.used
             cache.reserve(ids.shape[1])
-        logits = self.logits(ids, cache)
+            try:
+                logits = self.logits(ids, cache)
+            except BaseException:  # the device has not counted them either
+                cache.used = before
+                raise
         return logits if targets is None else ops.cross_entropy(logits, targets)
 
     def logits(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Those of `forward`, by the device alone: what `cache.reserve` counts is the caller's.
+        """Those of `forward`, by the device alone, which counts the cache's tokens last. What
+        `cache.reserve` counts is the caller's: a function that calls this can be compiled.
 
-        So a function that calls this can be compiled. Raises ShapeError.
+        Raises ShapeError.
         """
         T = ids.shape[1]
         if self.config.block_size < T:
@@ -208,7 +214,10 @@ class GPT(nn.Module):
         x = self.drop(self.wte(ids) + places)
         for layer, block in enumerate(self.h):
             x = block(x, rows, layer)
-        return ops.linear(self.ln_f(x), self.wte.weight)
+        logits = ops.linear(self.ln_f(x), self.wte.weight)
+        if rows is not None:
+            rows.cache.position.assign_(rows.length)
+        return logits
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
         """Matrices and embeddings decay; biases and norms do not."""
