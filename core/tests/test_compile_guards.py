@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import namedtuple
 from typing import Any
@@ -238,3 +239,26 @@ def test_random_numbers_go_on() -> None:
     assert compiled == eager
     gu.manual_seed(1)
     assert draw().tolist() == eager[0]
+
+
+def test_a_copy_has_programs_of_its_own() -> None:
+    """As of a module that keeps its compiled function in itself."""
+
+    class Fast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+            self.run = gu.compile(self.layer)
+
+    model, x = Fast(), gu.ones(1, 2)
+    model.run(x)
+    for copied in (copy.copy(model.run), copy.deepcopy(model).run):
+        assert len(copied.entries) == 0
+        copied(x)
+        assert (len(copied.entries), len(model.run.entries)) == (1, 1)
+    twin = copy.deepcopy(model)
+    with gu.no_grad():
+        for parameter in twin.parameters():
+            parameter.assign_(parameter * 0)
+    assert twin.run(x).tolist() == [[0, 0]]
+    assert model.run(x).tolist() == model.layer(x).tolist() != [[0, 0]]

@@ -101,8 +101,6 @@ class Compiled:
         return self if instance is None else functools.partial(self, instance)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "function":  # not there yet: a copy is being made
-            raise AttributeError(name)
         return getattr(self.function, name)
 
     @property
@@ -201,6 +199,10 @@ class Compiled:
         program = remove_dead_code(kept)
         state = host_state(program, executable.state, executable.device)
         save(path, program, self._last.result, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, as of a module that holds one, have programs of their own: none so far."""
+        return Compiled, (self.function, self.passes)
 
     def __repr__(self) -> str:
         return f"compiled({self.function!r}, {len(self.entries)} programs)"
