@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from groundup_conformance.ids import CaseId, parse
+from groundup_conformance.ids import parse
 from groundup_conformance.scorecard import STATUSES, Card, reached
 
 
@@ -93,11 +93,6 @@ def verdict(card: Card) -> str:
 def summary(card: Card) -> str:
     """The totals in one line."""
     return ", ".join(f"{card['totals'][status]} {status}" for status in STATUSES)
-
-
-def id_of(case: Card) -> CaseId:
-    """The parts of a case's name."""
-    return parse(case["id"])
 
 
 def columns_of(lines: Sequence[Sequence[str]]) -> list[str]:

@@ -23,7 +23,6 @@ import attrs
 from groundup_conformance.selftest.mutation.operators import mutated
 
 _MEMORY: Final = 4 << 30  # bytes that a mutant may take beyond what there was
-_KILLED: Final = 137
 
 
 @attrs.define(eq=False)
