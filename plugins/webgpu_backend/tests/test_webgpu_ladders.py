@@ -15,7 +15,7 @@ from groundup.ops.contraction import MatMul
 from groundup_webgpu.ladders import LADDERS, Rung
 
 KERNELS = Path(groundup_webgpu.__file__).parent / "kernels"
-NAMES = ("1 naive", "2 tiles", "3 registers", "4 vectors", "5 buffers", "6 in use")
+NAMES = ("1 naive", "2 tiles", "3 registers", "4 vectors", "5 buffers", "6 blocks", "7 in use")
 SIZES = ((150, 72, 136), (33, 100, 4), (1, 4, 260), (64, 16, 64), (33, 47, 129), (1, 1, 1))
 
 

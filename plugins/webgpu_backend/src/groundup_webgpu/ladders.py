@@ -16,9 +16,12 @@ import attrs
 from groundup.backends.api import Kernel
 from groundup.layout import Layout
 from groundup.ops.op import Op
-from groundup_webgpu.contraction import matmul
+from groundup_webgpu.contraction import blocks
 from groundup_webgpu.device import WebGpuDevice, WebGpuKernel
+from groundup_webgpu.products import in_one_piece
+from groundup_webgpu.sides import product_of
 from groundup_webgpu.source import OUT, STORED, WORKGROUP, Parameters, Stage, spread
+from groundup_webgpu.tiles import GUESSED
 
 Layouts: TypeAlias = Sequence[Layout]
 
@@ -73,7 +76,10 @@ def matmul_rungs(op: Op, inputs: Layouts, outputs: Layouts) -> Iterator[Rung]:
     if inner % 4 == 0 and columns % 4 == 0:
         yield made("4 vectors", 64, 1, f"vec4<{kind}>")
         yield made("5 buffers", 64, 1, f"vec4<{kind}>")
-        yield Rung("6 in use", "matmul_blocks", matmul(x, y), inputs, outputs[0])
+        product = product_of(x, y)
+        tiles = [in_one_piece(product, GUESSED[0].tile)]
+        yield Rung("6 blocks", "matmul_blocks", blocks(product), inputs, outputs[0])
+        yield Rung("7 in use", "matmul_tiles", tiles, inputs, outputs[0])
 
 
 LADDERS: Final[Mapping[str, Callable[[Op, Layouts, Layouts], Iterator[Rung]]]] = {

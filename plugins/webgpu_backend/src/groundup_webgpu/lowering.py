@@ -40,13 +40,13 @@ _WIDE: Final = {dtypes.float16: dtypes.float32}  # how scratch memory holds what
 
 def lower(op: Op, inputs: Layouts, outputs: Layouts, machine: Machine) -> list[Stage] | Declined:
     """The dispatches that compute `op`, none for an empty output, or why there are none."""
-    out, threads = outputs[0], machine.threads
+    out = outputs[0]
     composite = COMPOSITES.get(op.name)
     if composite is not None:
         return composite(op, inputs, outputs, machine)
     shared = _SHARED.get(op.name)
     if shared is not None:
-        return shared(op, inputs, out, threads) if out.size else []
+        return shared(op, inputs, out, machine) if out.size else []
     special = _SPECIAL.get(op.name)
     if special is not None:
         return special(op, inputs, out) if out.size else []
@@ -187,7 +187,7 @@ def _gather(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
     return [_each(parameters, enumerate(inputs, 1), out, f"{index}\n{indented(lines)}", value)]
 
 
-def _scatter_add(op: Any, inputs: Layouts, out: Layout, threads: int) -> list[Stage]:
+def _scatter_add(op: Any, inputs: Layouts, out: Layout, machine: Machine) -> list[Stage]:
     """x is copied, then source elements are added, each place by one thread and in order.
 
     So every run has the same bits. float16 would round every time: it is added up in scratch
@@ -199,7 +199,7 @@ def _scatter_add(op: Any, inputs: Layouts, out: Layout, threads: int) -> list[St
     stages = [_map("a", [(1, x)], total, target)]
     axis = op.axis % x.rank
     for start in range(0, indices.shape[axis] if indices.size else 0, _TURNS):
-        stages.append(_added(axis, start, total, indices, source, target, threads))
+        stages.append(_added(axis, start, total, indices, source, target, machine.threads))
     if target == SCRATCH:
         stages.append(_map("a", [(SCRATCH, total)], out))
     return stages
@@ -232,14 +232,14 @@ def _added(
     return Stage(family, parts, tuple(parameters.values), memory, groups)
 
 
-def _reduce(op: Any, inputs: Layouts, out: Layout, threads: int) -> list[Stage]:
+def _reduce(op: Any, inputs: Layouts, out: Layout, machine: Machine) -> list[Stage]:
     """sum and max over `op.axes`; where there is much to reduce, in pieces and then over those."""
     (x,) = inputs
     axes = range(x.rank) if op.axes is None else sorted(a % x.rank for a in op.axes)
     rows = _taken(x, [a for a in range(x.rank) if a not in axes])
     columns = _taken(x, axes)
     pieces = -(-columns.size // _PIECE)
-    wanted = max(threads // out.size, -(-min(columns.size, _PIECE) // _TURNS))
+    wanted = max(machine.threads // out.size, -(-min(columns.size, _PIECE) // _TURNS))
     lanes = min(WORKGROUP, 1 << max(0, wanted - 1).bit_length())
     if pieces <= 1:
         return [_reduction(op.name, 1, rows, columns, out, lanes)]
@@ -288,10 +288,10 @@ def _reduction(
     )  # fmt: skip
 
 
-def _matmul(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
+def _matmul(op: Any, inputs: Layouts, out: Layout, machine: Machine) -> list[Stage]:
     if not inputs[0].shape[-1]:
         return [_filled(0, out)]
-    return matmul(inputs[0], inputs[1])
+    return matmul(inputs[0], inputs[1], machine)
 
 
 def _random_bits(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
@@ -305,10 +305,10 @@ def _random_bits(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
 
 _SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], list[Stage]]]] = {
     "cast": _cast, "assign": _assign, "full": _full, "arange": _arange, "pad": _pad,
-    "gather": _gather, "matmul": _matmul, "random_bits": _random_bits,
+    "gather": _gather, "random_bits": _random_bits,
     "dynamic_update_slice": _update_slice,
 }  # fmt: skip
-# How many threads share a result depends on the device.
-_SHARED: Final[dict[str, Callable[[Any, Layouts, Layout, int], list[Stage]]]] = {
-    "sum": _reduce, "max": _reduce, "scatter_add": _scatter_add,
+# How threads share the work depends on the machine.
+_SHARED: Final[dict[str, Callable[[Any, Layouts, Layout, Machine], list[Stage]]]] = {
+    "sum": _reduce, "max": _reduce, "scatter_add": _scatter_add, "matmul": _matmul,
 }  # fmt: skip

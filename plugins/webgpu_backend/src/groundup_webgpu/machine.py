@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from groundup.errors import ConfigError
+from groundup_webgpu.tiles import GUESSED, Rated, fitting
 
 PORTABLE_MEMORY: Final = 16384  # bytes of workgroup memory that every adapter has
 PORTABLE_BUFFERS: Final = 8  # storage buffers of one dispatch that every adapter has
@@ -28,6 +29,12 @@ class Machine:
     software: bool
     memory: int = PORTABLE_MEMORY
     buffers: int = PORTABLE_BUFFERS
+    tiles: tuple[Rated, ...] = GUESSED  # of matrix products
+
+    @property
+    def rated(self) -> tuple[Rated, ...]:
+        """The tiles that there is workgroup memory for."""
+        return fitting(self.tiles, self.memory)
 
     @property
     def threads(self) -> int:
