@@ -45,7 +45,9 @@ class WebGpuBackend(Backend):
         from groundup_webgpu.device import WebGpuDevice
 
         assert not isinstance(self._found, str), "probe said so"
-        return WebGpuDevice(self._found[index], f"webgpu:{index}")
+        device = WebGpuDevice(self._found[index], f"webgpu:{index}")
+        device.tune()
+        return device
 
     @cached_property
     def _found(self) -> list[Any] | str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import attrs
 import numpy as np
 import wgpu
 
@@ -22,7 +24,8 @@ from groundup.backends.api import (
     View,
 )  # fmt: skip
 from groundup.errors import OutOfMemory
-from groundup.layout import Layout
+from groundup.layout import Layout, Spec
+from groundup.ops.contraction import MatMul
 from groundup.ops.movement import Assign, Contiguous
 from groundup.ops.op import Op
 from groundup_webgpu.backend import describe, is_software
@@ -30,8 +33,11 @@ from groundup_webgpu.binding import Binder
 from groundup_webgpu.composites import IN_ORDER, IN_PLACE
 from groundup_webgpu.lowering import lower
 from groundup_webgpu.machine import machine_of
+from groundup_webgpu.products import in_one_piece
 from groundup_webgpu.source import VECTOR, Stage
 from groundup_webgpu.stream import FLUSH, Part, Stream
+from groundup_webgpu.tiles import Tile
+from groundup_webgpu.tuning import PROBLEM, rated_tiles
 
 _TIMED: Final = 1024  # launches that are timed at once
 _CACHED: Final = 16384  # launches whose parts are kept
@@ -42,6 +48,8 @@ _LIMITS: Final = (
 )  # fmt: skip
 _BUFFERS: Final = "max-storage-buffers-per-shader-stage"
 _ENOUGH_BUFFERS: Final = 120
+_TELLING: Final = ("vendor", "device", "description", "backend_type")  # adapter and driver
+_TRIALS: Final = 4  # launches of which the first warms up
 
 
 class WebGpuLaunch:
@@ -162,6 +170,29 @@ class WebGpuDevice(Device):
         self.info = self.describe()
         self.binder = Binder(self._gpu, self.stream, self.info, self.compiling)
         self.bound: dict[tuple[Any, ...], Sequence[Part]] = {}
+
+    def tune(self) -> None:
+        """Choose the tiles of matrix products by how quick they are here, measured now or before.
+
+        A software driver takes the same ones always. Raises ConfigError if GROUNDUP_WEBGPU_TILES
+        has none that can be used.
+        """
+        can_tell = self._timestamps and not is_software(self._adapter)
+        adapter = {name: self._adapter.info[name] for name in _TELLING}
+        seconds = self._tile_seconds if can_tell else None
+        tiles = rated_tiles(self.machine.rated, adapter, seconds)
+        self.machine = attrs.evolve(self.machine, tiles=tiles)
+
+    def _tile_seconds(self, tile: Tile) -> float:
+        """What PROBLEM takes with this tile."""
+        rows, inner, columns = PROBLEM.x.lines, PROBLEM.inner, PROBLEM.y.lines
+        x, y, out = (
+            Layout.contiguous(Spec(shape, PROBLEM.dtype))
+            for shape in ((rows, inner), (inner, columns), (rows, columns))
+        )
+        kernel = WebGpuKernel(self, MatMul(), [x, y], out, [in_one_piece(PROBLEM, tile)])
+        launch = kernel.bind([self.empty(x), self.empty(y)], [self.empty(out)])
+        return statistics.median(self.timed([launch] * _TRIALS)[1:])
 
     def describe(self) -> DeviceInfo:
         """float32, int32, bool, float16 if the adapter has it; what it allows for buffers."""
