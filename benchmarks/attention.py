@@ -1,12 +1,12 @@
 """Flash attention on a GPU beside PyTorch's, in the same run: TFLOP/s, forward and backward.
 
-    python benchmarks/attention.py [--sizes 64 128] [--lengths 256 1024 4096] [--tilings] [--ladder]
+    python benchmarks/attention.py [--sizes 64 128] [--lengths 256 1024 4096] [--tilings]
 
 16,384 tokens, 2,048 columns, bfloat16, causal, as in the FlashAttention papers: a forward pass
 counts 2 S^2 D flops a head, a backward pass 2.5 times that. Medians of single runs by events on the
 GPU. Every result is checked first, against float32 on two heads. `--tilings` times what else the
-kernels could be built as, `--ladder` every step from the formula on. The peers are skipped without
-PyTorch.
+kernels could be built as. `benchmarks/ladders.py` times the steps from the formula on. The peers
+are skipped without PyTorch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from groundup.ops.attention import (
     ScaledDotProductAttentionBackward,
 )  # fmt: skip
 from groundup_cuda import attention as kernels
-from groundup_cuda.attention_ladder import rungs
 from groundup_cuda.launch import CudaKernel
 from groundup_cuda.plans import Lowered
 
@@ -111,10 +110,10 @@ def made(device: Device, size: int, length: int) -> Case:
     return Case(device, forward, backward, arrays, given, out, gradients, flops)
 
 
-def speed(case: Case, launch: Launch, share: float, runs: int = RUNS) -> float:
+def speed(case: Case, launch: Launch, share: float) -> float:
     """TFLOP/s, the median."""
-    case.device.timed([launch] * min(runs, 3))
-    seconds = statistics.median(case.device.timed([launch] * runs))
+    case.device.timed([launch] * 3)
+    seconds = statistics.median(case.device.timed([launch] * RUNS))
     return float(f"{share * case.flops / seconds / 1e12:.3g}")
 
 
@@ -150,15 +149,6 @@ def tilings(case: Case) -> Iterator[dict[str, object]]:
         for name, step, share in (("keys", steps[1], 2.0), ("queries", steps[2], 1.5)):
             lowered = Lowered([step], scratch=8 * call.rows)
             yield _timed(case, name, tiled, lowered, share)
-
-
-def ladder(case: Case) -> Iterator[dict[str, object]]:
-    """Forward, from the formula to the kernel in use."""
-    q, k, v = _layouts(case.given[:3])
-    for name, stage in rungs(kernels.Call(case.forward, q, k, v, (), 3)):
-        kernel = CudaKernel(case.device, case.forward, Lowered([stage]))  # type: ignore[arg-type]
-        launch = case.bound(kernel, case.given[:3], case.out)
-        yield {"rung": name, "tflops": speed(case, launch, 1.0, runs=3)}
 
 
 def _timed(
@@ -222,7 +212,6 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[64, 128])
     parser.add_argument("--lengths", nargs="+", type=int, default=[256, 512, 1024, 2048, 4096])
     parser.add_argument("--tilings", action="store_true")
-    parser.add_argument("--ladder", action="store_true")
     options = parser.parse_args()
     device = g.device_for(options.device)
     for size in options.sizes:
@@ -238,8 +227,6 @@ def main() -> None:
                 rounded = {key: round(value, 1) for key, value in times.items()}
                 print(json.dumps(where | {"what": name} | rounded), flush=True)
             for row in tilings(case) if options.tilings else ():
-                print(json.dumps(where | row), flush=True)
-            for row in ladder(case) if options.ladder and size <= 64 else ():
                 print(json.dumps(where | row), flush=True)
 
 
