@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -58,6 +61,22 @@ class Tape:
         """Ready to be written as JSON."""
         kernels = [{"code": code, "bindings": kinds} for code, kinds in self.kernels]
         return {"buffers": self.buffers, "kernels": kernels, "steps": self.steps}
+
+    def save(self, folder: Path) -> None:
+        """Write a page that replays it into an existing folder, for any web server."""
+        (folder / "tape.json").write_text(json.dumps(self.plain()), "utf-8")
+        for name in ("index.html", "replay.js"):
+            text = files("groundup_webgpu").joinpath("web", name).read_text("utf-8")
+            (folder / name).write_text(text, "utf-8")
+
+    def arrays(self, data: bytes) -> list[HostArray]:
+        """What was read, from the bytes of all results in order."""
+        found, start = [], 0
+        sizes = [step["nbytes"] for step in self.steps if "read" in step]
+        for result, size in zip(self.results, sizes, strict=True):
+            found.append(result.array(data[start : start + size]))
+            start += size
+        return found
 
 
 class TapeDevice(WebGpuDevice):
