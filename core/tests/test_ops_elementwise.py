@@ -313,3 +313,12 @@ def test_composites_say_so() -> None:
     """The set that a new backend must write stays small."""
     primitives = {name for name in ELEMENTWISE if not has(REGISTRY[name], "compose")}
     assert len(primitives) <= 36, sorted(primitives)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
+def test_integers_are_whole_already(dtype: str) -> None:
+    """Not even by way of float32, which has no 2^24 + 1."""
+    x = gu.tensor([2**24 + 1, -3] if dtype != "uint8" else [255, 0], dtype=dtype)
+    for function in (ops.floor, ops.ceil, ops.round):
+        assert function(x).dtype is x.dtype
+        assert function(x).tolist() == x.tolist()

@@ -105,18 +105,18 @@ class Cast(Op, name="cast", family="elementwise"):
 
 
 def floor(x: Tensor) -> Tensor:
-    """Largest integer not above x, in x's dtype. The gradient is 0."""
-    return Floor()(x)
+    """Largest integer not above x, in x's dtype; integers are x itself. The gradient is 0."""
+    return x if x.dtype.kind == "int" else Floor()(x)
 
 
 def ceil(x: Tensor) -> Tensor:
-    """Smallest integer not below x, in x's dtype. The gradient is 0."""
-    return Ceil()(x)
+    """Smallest integer not below x, in x's dtype; integers are x itself. The gradient is 0."""
+    return x if x.dtype.kind == "int" else Ceil()(x)
 
 
 def round(x: Tensor) -> Tensor:
-    """Nearest integer, ties to even, in x's dtype. The gradient is 0."""
-    return Round()(x)
+    """Nearest integer, ties to even, in x's dtype; integers are x itself. The gradient is 0."""
+    return x if x.dtype.kind == "int" else Round()(x)
 
 
 def isnan(x: Tensor) -> Tensor:
