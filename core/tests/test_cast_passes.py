@@ -201,6 +201,19 @@ def test_a_mixed_step_has_one_cast_where_a_device_takes_all() -> None:
     assert launches_left == launches - casts + 1  # the weights'
 
 
+def test_a_profile_names_the_op_between_the_casts() -> None:
+    device = null.fresh()
+    step, x, y = small_step("bfloat16", device)
+    step(x, y)
+    compiled = gu.compile(step)
+    compiled(x, y)
+    with gu.profile() as p:
+        compiled(x, y)
+    names = {event.name for event in p.events if event.kind == "op"}
+    assert {"recast[add_layer_norm]", "recast[adamw]", "recast[cross_entropy]"} <= names
+    assert "recast" not in names
+
+
 def test_a_saved_program_keeps_its_recasts(tmp_path: Any) -> None:
     device = null.fresh()
     weight = gu.ones(3, device=device)

@@ -68,9 +68,14 @@ class Recast(Op, name="recast", family="precision"):
         return {out: at for out, at in pairs if at not in cast[0] and out not in cast[1]}
 
     @property
-    def title(self) -> str:
-        """For listings and pictures."""
+    def label(self) -> str:
+        """`recast[layer_norm]`."""
         return f"recast[{self.op.name}]"
+
+    @property
+    def title(self) -> str:
+        """For listings and pictures, the same."""
+        return self.label
 
     def cast_inputs(self, specs: Sequence[Spec]) -> list[Spec]:
         """What the op itself is given. Raises ShapeError if there are too few inputs."""
@@ -123,8 +128,8 @@ class Recast(Op, name="recast", family="precision"):
             yield case(f"norm-{n}", _LAYER, x, w, b, made=first)
             yield case(f"sum-and-norm-{n}", _ADD_LAYER, x, more, w, b, made=first)
             yield case(f"norm-gradient-{n}", _BACK, x, w, grad, again=first)
-            inputs, vector = (x, w, grad, more), ((1, narrow),)
-            yield case(f"sum-and-norm-gradient-{n}", _ADD_BACK, *inputs, made=vector, again=first)
+            inputs, vectors = (x, w, grad, more), ((1, narrow), (2, narrow))
+            yield case(f"sum-and-norm-gradient-{n}", _ADD_BACK, *inputs, made=vectors, again=first)
             yield case(f"root-{n}", _RMS, x, w, made=first)
         turned = make.normal(64, 8, view=lambda x: x.mT)
         yield case("norm-view", _RMS, turned, make.of(dt.float32, 64), made=first)

@@ -169,6 +169,11 @@ class Op(metaclass=OpMeta):
         outs = self.infer(*specs)
         return outs if isinstance(outs, tuple) else (outs,)
 
+    @property
+    def label(self) -> str:
+        """What profiles call it."""
+        return self.name
+
     def nondefault(self) -> list[str]:
         """Names of the static parameters that differ from their defaults."""
         missing = object()

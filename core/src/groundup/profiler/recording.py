@@ -113,7 +113,7 @@ class Recording:
         if lane in _FREE:
             lane = node.lane or "compiled"
         specs = tuple([value.spec for value in node.inputs])
-        event = Event("op", node.op.name, lane, node.scope, 0.0, op=node.op, inputs=specs)
+        event = Event("op", node.op.label, lane, node.scope, 0.0, op=node.op, inputs=specs)
         event.device, event.launches = device, device.launches
         self._push(event)
         self._start()
@@ -149,7 +149,7 @@ class Recording:
         if self._stack and self._stack[-1].op is not None:
             self._stack[-1].parts += 1
         here = self._here
-        event = Event("op", op.name, here.lane, here.module, 0.0, 0.0, 0.0, op, specs, device)
+        event = Event("op", op.label, here.lane, here.module, 0.0, 0.0, 0.0, op, specs, device)
         event.launches = device.launches
         self._push(event)
         self._start()
