@@ -40,12 +40,12 @@ from groundup_cuda.jit import cached, choose_target, nvrtc
 from groundup_cuda.launch import FAULTS, CudaKernel, CudaLaunch
 from groundup_cuda.lowering import lower
 from groundup_cuda.source import Stage, prelude
+from groundup_cuda.staging import SLOT, SLOTS, Staging
 
 _NO_MEMORY: Final = 2  # cudaErrorMemoryAllocation
 _STICKY: Final = 700  # status codes from here on are faults of the GPU, not of a call
 _PLAIN_SHARED: Final = 48 << 10  # bytes of shared memory that a block gets without asking
 _DYNAMIC_SHARED: Final = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-_TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 
 
 class CudaDevice(Device):
@@ -59,6 +59,7 @@ class CudaDevice(Device):
         self._lost: str | None = None
         self._functions: dict[str, Any] = {}
         self._blas: dict[int, Blas] = {}
+        self._staging: Staging | None = None
         self.use()
         self._properties = runtime.getDeviceProperties(index)
         self._capability = (self._properties["major"], self._properties["minor"])
@@ -116,14 +117,15 @@ class CudaDevice(Device):
         return MemoryStats(self.pool.in_use, self.pool.peak, self.pool.reserved)
 
     def write(self, view: View, array: HostArray) -> None:
-        """Copied twice: CUDA has read our own copy, which is not pinned, when it returns."""
+        """Through pinned memory, without waiting for earlier work."""
         if not view.layout.is_row_major:
             staged = self.empty(Layout.contiguous(view.layout.spec))
             self.write(staged, array)
             self._run(Assign(), (view, staged), (view,))
             return
-        data = np.array(array, view.layout.dtype.numpy, order="C")
-        self._copy(view.native, _address(data), data.nbytes, _TO_DEVICE)
+        data = np.asarray(array, view.layout.dtype.numpy, order="C")
+        with self._copying() as staging:
+            staging.write(view.native, data)
 
     def read(self, view: View) -> HostArray:
         """Wait for earlier work, and copy out."""
@@ -132,8 +134,10 @@ class CudaDevice(Device):
             self._run(Contiguous(), (view,), (dense,))
             view = dense
         data = np.empty(view.layout.shape, view.layout.dtype.numpy)
-        self._copy(_address(data), view.native, data.nbytes, _TO_HOST)
-        self.synchronize()
+        with self._copying() as staging:
+            staging.read(data, view.native)
+        if not data.size:
+            self.synchronize()
         return data
 
     # ---- launches ----
@@ -226,21 +230,36 @@ class CudaDevice(Device):
             text = f"{self._name}: the driver refuses the kernel {stage.name}: {error}"
             raise KernelCompileError(text) from error
 
-    def _copy(self, target: int, source: int, nbytes: int, kind: int) -> None:
+    @contextmanager
+    def _copying(self) -> Iterator[Staging]:
+        """The pinned memory, which is taken at its first use. Raises DeviceLost, OutOfMemory."""
         try:
             self.use()
-            if nbytes:
-                runtime.memcpyAsync(target, source, nbytes, kind, self.queue)
+            with self._lock:
+                self._staging = self._staging or self._stage()
+            yield self._staging
         except FAULTS as error:
             self.fault(error)
+
+    def _stage(self) -> Staging:
+        try:
+            memory = cupy.cuda.alloc_pinned_memory(SLOTS * SLOT)
+        except runtime.CUDARuntimeError as error:
+            if error.status != _NO_MEMORY:
+                raise
+            raise OutOfMemory(
+                f"{self._name}: the host has no room for {SLOTS * SLOT:,} bytes of pinned memory",
+                hint="close other programs",
+            ) from error
+        events = [cupy.cuda.Event(disable_timing=True) for _ in range(SLOTS)]
+
+        def copy(target: int, source: int, nbytes: int, kind: int) -> None:
+            runtime.memcpyAsync(target, source, nbytes, kind, self.queue)
+
+        room = np.frombuffer(memory, np.uint8, SLOTS * SLOT)
+        return Staging(room, events, copy, self.stream)
 
     def _run(self, op: Op, inputs: Sequence[View], outputs: Sequence[View]) -> None:
         kernel = self.kernel(op, [v.layout for v in inputs], [v.layout for v in outputs])
         assert isinstance(kernel, Kernel)
         kernel.launch(inputs, outputs)
-
-
-def _address(array: HostArray) -> int:
-    """Where it lies. Some versions of Python do not give back all that `array.ctypes` makes."""
-    address: int = array.__array_interface__["data"][0]
-    return address
