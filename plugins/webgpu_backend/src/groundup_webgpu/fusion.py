@@ -12,7 +12,7 @@ from groundup.dtypes import DType
 from groundup.layout import Layout, Spec
 from groundup.ops.fusion import printed
 from groundup.ops.op import Op
-from groundup_webgpu.expressions import cast, expression
+from groundup_webgpu.expressions import cast, expression, limited, literal
 from groundup_webgpu.machine import Machine
 from groundup_webgpu.maps import Body
 from groundup_webgpu.source import STORED, Parameters, Stage, indented, spread, walk
@@ -42,7 +42,7 @@ def fused(
     made = Stage("map", parts, tuple(parameters.values), memory, spread(out.size, 256))
     names = [f"x{k}" for k in range(len(inputs))]
     body = Body(names, list(enumerate(inputs, 1)), out, 0)
-    if not body.in_order:
+    if not body.in_vectors:
         return [made]
     parameters = Parameters(1 + len(inputs))
     steps = printed(op, specs, _text, parameters.number)
@@ -54,4 +54,12 @@ def fused(
 def _text(op: Op, dtypes: Sequence[DType]) -> str | None:
     if op.name == "cast":
         return cast(dtypes[0], op.dtype)  # type: ignore[attr-defined]
+    if op.name == "clamp":
+        return _limits(op, dtypes[0])
     return expression(repr(op), dtypes[-1])
+
+
+def _limits(op: Any, dtype: DType) -> str | None:
+    bounds = {bound: literal(bound, dtype) for bound in (op.min, op.max) if bound is not None}
+    known = {bound: text for bound, text in bounds.items() if text is not None}
+    return limited(op, dtype, known.__getitem__) if len(known) == len(bounds) else None

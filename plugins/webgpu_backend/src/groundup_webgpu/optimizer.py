@@ -16,7 +16,7 @@ from groundup import dtypes
 from groundup.backends.api import Declined
 from groundup.layout import Layout
 from groundup_webgpu.machine import Machine
-from groundup_webgpu.rows import TURNS, WORKERS, zeros
+from groundup_webgpu.rows import TURNS, WORKERS, kind, zeros
 from groundup_webgpu.source import SCRATCH, STORED, Parameters, Stage, fragment, indented, spread
 
 Layouts = Sequence[Layout]
@@ -143,13 +143,17 @@ def global_norm(
     if not full:
         return [zeros(0, outputs[0])]
     each = sum(inputs[i].size for i in full) // _PARTS
-    turns = min(TURNS, max(4, -(-each // WORKERS)))
+    turns = min(TURNS, max(4, -(-each // WORKERS) // 4 * 4))  # vectors take a fourth of them
     together = min(_TOGETHER, machine.buffers - 1)
     stages, begin = [], 0
     for start in range(0, len(full), together):
         chosen = [(i, inputs[i]) for i in full[start : start + together]]
-        stage, begin = _squares(chosen, begin, turns)
-        stages.append(stage)
+        made, end = _squares(chosen, begin, turns, vectors=False)
+        if any(x.size % 4 == 0 for _, x in chosen):
+            quick, _ = _squares(chosen, begin, turns, vectors=True)
+            made = attrs.evolve(made, aligned=quick)
+        stages.append(made)
+        begin = end
     parameters = Parameters(2)
     parts = {"count": parameters.add(begin), "lanes": str(WORKERS)}
     root = Stage(
@@ -159,25 +163,33 @@ def global_norm(
     return [*stages, root]
 
 
-def _squares(chosen: Sequence[tuple[int, Layout]], begin: int, turns: int) -> tuple[Stage, int]:
-    """A dispatch over some tensors whose sums stand from `begin` on, and where they end."""
+def _squares(
+    chosen: Sequence[tuple[int, Layout]], begin: int, turns: int, vectors: bool
+) -> tuple[Stage, int]:
+    """A dispatch over some tensors whose sums stand from `begin` on, and where they end.
+
+    With `vectors`, those that have no rest are read by vectors.
+    """
     parameters = Parameters(1 + len(chosen))
-    texts, first = [], 0
-    for j, (_, x) in enumerate(chosen):
+    memory, texts, first = [(SCRATCH, "f32")], [], 0
+    for j, (i, x) in enumerate(chosen):
+        width = 4 if vectors and x.size % 4 == 0 else 1
         last = first + -(-x.size // (WORKERS * turns))
         own = {
             "first": parameters.add(first), "last": parameters.add(last),
-            "size": parameters.add(x.size), "turns": str(turns),
-            "tensor": f"load{j}", "tensor_at": str(1 + j),
+            "size": parameters.add(x.size // width), "turns": str(turns // width),
+            "tensor": f"load{j}", "tensor_at": str(1 + j), "width": str(width),
+            "squared": "squared_vector" if width > 1 else "squared",
         }  # fmt: skip
+        memory.append((1 + i, kind(x.dtype, width > 1)))
         texts.append(fragment("squares_one", own))
         first = last
     parts = {
         "pieces": "".join(texts), "begin": parameters.add(begin), "groups": parameters.add(first),
         "lanes": str(WORKERS),
     }  # fmt: skip
-    memory = ((SCRATCH, "f32"), *[(1 + i, STORED[x.dtype]) for i, x in chosen])
     stage = Stage(
-        "squares", parts, tuple(parameters.values), memory, spread(first, 1), includes=("lanes",)
-    )
+        "squares", parts, tuple(parameters.values), tuple(memory), spread(first, 1),
+        includes=("lanes",),
+    )  # fmt: skip
     return stage, begin + first

@@ -1,5 +1,5 @@
 // Adds source elements where their indices say. A thread reads one line of indices in order and
-// adds what goes to its own places, every `lanes`-th: no two threads meet, and the order is fixed.
+// adds what goes to its own range of places: no two threads meet, and the order is fixed.
 
 @compute @workgroup_size(64)
 fn main(
@@ -12,11 +12,12 @@ fn main(
         return;
     }
     let i = i32(number % u32($lines));
-    let own = number / u32($lines);
+    let first = i32(number / u32($lines)) * $span;
+    let own = u32(min($span, $bound - first));
 $index
     for (var j = $start; j < $stop; j += 1) {
         let chosen = load0(at0 + j * $index_step);
-        if (chosen >= 0 && chosen < $bound && u32(chosen) % u32($lanes) == own) {
+        if (u32(chosen - first) < own) {
             let goal = place + chosen * $step;
             save(goal, out[goal] + load1(at1 + j * $source_step));
         }

@@ -1,5 +1,5 @@
 // scatter.wgsl where all lines have the same indices, as the gradient of an embedding: a workgroup
-// reads them together, 256 at a time, for 64 lines and every `lanes`-th of the places.
+// reads them together, 256 at a time, for 64 lines, or vectors of lines, and a range of the places.
 
 var<workgroup> chosen: array<vec4<i32>, 64>;
 
@@ -15,12 +15,14 @@ fn main(
 ) {
     let number = group.y * groups.x + group.x;
     let across = (u32($lines) + 63u) / 64u;
-    let own = number / across;
-    if (own >= u32($lanes)) {
+    let lane = i32(number / across);
+    if (lane >= $lanes) {
         return;
     }
     let line = i32(number % across * 64u + thread);
-    let live = line < $lines;
+    let first = lane * $span;
+    // None for a line beyond the last. An index below the range is a large number without a sign.
+    let own = select(0u, u32(min($span, $bound - first)), line < $lines);
     let i = min(line, $lines - 1);
 $index
     for (var begin = $start; begin < $stop; begin += 256) {
@@ -32,10 +34,10 @@ $index
         for (var four = 0; four < 64; four += 1) {
             let places = chosen[four];
             // repeat k 4
-            let place{k} = places[{k}];
-            if (place{k} >= 0 && place{k} < $bound && u32(place{k}) % u32($lanes) == own && live) {
-                let goal = place + place{k} * $step;
-                save(goal, out[goal] + load1(at1 + (begin + four * 4 + {k}) * $source_step));
+            if (u32(places[{k}] - first) < own) {
+                let goal = (place + places[{k}] * $step) / $width;
+                let added = load1((at1 + (begin + four * 4 + {k}) * $source_step) / $width);
+                save(goal, out[goal] + added);
             }
             // end
         }

@@ -4,6 +4,10 @@ fn squared(x: f32) -> f32 {
     return x * x;
 }
 
+fn squared_vector(x: vec4<f32>) -> f32 {
+    return dot(x, x);
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
