@@ -15,6 +15,7 @@ from groundup_webgpu.machine import Machine
 MACHINES = {
     "software": Machine(software=True),
     "gpu": Machine(software=False, memory=32768, buffers=32),
+    "subgroups": Machine(software=False, memory=32768, buffers=32, subgroups=True),
     "portable": Machine(software=False),
 }
 
@@ -36,6 +37,8 @@ def _as(machine: Machine) -> Iterator[Any]:
     if isinstance(probe, Unavailable):
         pytest.skip(f"webgpu: {probe.reason} ({probe.fix})")
     device: Any = g.device_for("webgpu:0")
+    if machine.subgroups and "subgroups" not in device.info.features:
+        pytest.skip("the adapter has no subgroups")
     kept, device.machine = device.machine, machine
     device.plans.clear()
     yield device

@@ -225,7 +225,7 @@ class _Backward:
         return Stage(
             "attention_rows", parts, tuple(parameters.values), tuple(operands),
             spread(count, WORKERS // lanes), scratch=16 + 8 * grad.count,
-            includes=lane_includes(lanes, vector),
+            includes=lane_includes(lanes, vector, problem.machine),
         )  # fmt: skip
 
     def dq(self, vector: bool) -> Stage:

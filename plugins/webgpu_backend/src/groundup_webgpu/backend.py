@@ -46,6 +46,7 @@ class WebGpuBackend(Backend):
 
         assert not isinstance(self._found, str), "probe said so"
         device = WebGpuDevice(self._found[index], f"webgpu:{index}")
+        device.climb()
         device.tune()
         return device
 

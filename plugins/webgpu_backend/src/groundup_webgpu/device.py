@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -23,7 +23,7 @@ from groundup.backends.api import (
     MemoryStats,
     View,
 )  # fmt: skip
-from groundup.errors import OutOfMemory
+from groundup.errors import KernelCompileError, OutOfMemory
 from groundup.layout import Layout, Spec
 from groundup.ops.contraction import MatMul
 from groundup.ops.movement import Assign, Contiguous
@@ -34,6 +34,14 @@ from groundup_webgpu.composites import IN_ORDER, IN_PLACE
 from groundup_webgpu.lowering import lower
 from groundup_webgpu.machine import machine_of
 from groundup_webgpu.products import in_one_piece
+from groundup_webgpu.rungs import (
+    FEATURES,
+    PORTABLE,
+    Run,
+    allowed_rungs,
+    f16_works,
+    subgroups_work,
+)  # fmt: skip
 from groundup_webgpu.source import VECTOR, Stage
 from groundup_webgpu.stream import FLUSH, Part, Stream
 from groundup_webgpu.tiles import Tile
@@ -42,10 +50,6 @@ from groundup_webgpu.tuning import PROBLEM, rated_tiles
 _TIMED: Final = 1024  # launches that are timed at once
 _CACHED: Final = 16384  # launches whose parts are kept
 _STORAGE: Final = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
-# Asked of the adapter as large as it has them; all other limits stay at the portable defaults.
-_LIMITS: Final = (
-    "max-buffer-size", "max-storage-buffer-binding-size", "max-compute-workgroup-storage-size",
-)  # fmt: skip
 _BUFFERS: Final = "max-storage-buffers-per-shader-stage"
 _ENOUGH_BUFFERS: Final = 120
 _TELLING: Final = ("vendor", "device", "description", "backend_type")  # adapter and driver
@@ -160,9 +164,13 @@ class WebGpuDevice(Device):
         super().__init__()
         self._name = name
         self._adapter = adapter
-        features = {"shader-f16", "timestamp-query"} & set(adapter.features)
-        limits = {limit: adapter.limits[limit] for limit in _LIMITS}
-        limits[_BUFFERS] = min(adapter.limits[_BUFFERS], _ENOUGH_BUFFERS)
+        self._rungs = allowed_rungs(adapter.features)
+        features = {"timestamp-query"} & set(adapter.features)
+        features |= {feature for rung in self._rungs if (feature := FEATURES[rung])}
+        limits = dict(PORTABLE)
+        if "limits" in self._rungs:
+            limits = {limit: adapter.limits[limit] for limit in PORTABLE}
+            limits[_BUFFERS] = min(limits[_BUFFERS], _ENOUGH_BUFFERS)
         self._gpu = adapter.request_device_sync(required_features=features, required_limits=limits)
         self.machine = machine_of(is_software(adapter), self._gpu.limits)
         self._reserved = 0
@@ -170,6 +178,25 @@ class WebGpuDevice(Device):
         self.info = self.describe()
         self.binder = Binder(self._gpu, self.stream, self.info, self.compiling)
         self.bound: dict[tuple[Any, ...], Sequence[Part]] = {}
+
+    def climb(self) -> None:
+        """Leave out the rungs of the feature ladder that tiny kernels show not to work."""
+        probes = {"f16": f16_works, "subgroups": subgroups_work}
+        self._rungs -= {rung for rung in self._rungs & set(probes) if not self._works(probes[rung])}
+        self.machine = attrs.evolve(self.machine, subgroups="subgroups" in self._rungs)
+        self.info = self.describe()
+
+    def _works(self, probe: Callable[[Run], bool]) -> bool:
+        try:
+            return probe(self._probe)
+        except KernelCompileError:
+            return False
+
+    def _probe(self, stage: Stage, count: int, dtype: dtypes.DType) -> HostArray:
+        """What a stage writes that has no operands but its output."""
+        out = self.empty(Layout.contiguous(Spec((count,), dtype)))
+        self.stream.encode([self.binder.part(stage, [out])])
+        return self.read(out)
 
     def tune(self) -> None:
         """Choose the tiles of matrix products by how quick they are here, measured now or before.
@@ -200,7 +227,7 @@ class WebGpuDevice(Device):
         everything = frozenset({"store", "compute", "matmul"})
         kinds = dict.fromkeys((dtypes.float32, dtypes.int32), everything)
         kinds[dtypes.bool_] = frozenset({"store", "compute"})
-        if "shader-f16" in self._gpu.features:
+        if "f16" in self._rungs:
             kinds[dtypes.float16] = everything
         return DeviceInfo(
             name=self._name,
@@ -208,7 +235,7 @@ class WebGpuDevice(Device):
             dtypes=kinds,
             memory=_host_memory() if is_software(self._adapter) else None,
             profile="wgsl",
-            features=frozenset({"timer"} if self._timestamps else ()),
+            features=self._rungs | ({"timer"} if self._timestamps else set()),
             alignment=limits["min-storage-buffer-offset-alignment"],
             max_buffer=limits["max-buffer-size"],
             max_binding=limits["max-storage-buffer-binding-size"],

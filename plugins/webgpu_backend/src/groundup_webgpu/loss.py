@@ -104,7 +104,7 @@ class _Forward:
         return Stage(
             "cross_entropy", parts, tuple(parameters.values), memory,
             spread(rows.count, WORKERS // lanes), scratch=0 if alone else 8 * rows.count, written=2,
-            includes=(*lane_includes(lanes, vector), "exponentials"),
+            includes=(*lane_includes(lanes, vector, self.machine), "exponentials"),
         )  # fmt: skip
 
     def sum_stage(self) -> Stage:
@@ -168,5 +168,6 @@ class _Backward:
             memory.append((SCRATCH, "f32"))
         return Stage(
             "cross_entropy_backward", parts, tuple(parameters.values), tuple(memory),
-            spread(rows.count, WORKERS // lanes), includes=lane_includes(lanes, vector),
+            spread(rows.count, WORKERS // lanes),
+            includes=lane_includes(lanes, vector, self.machine),
         )  # fmt: skip

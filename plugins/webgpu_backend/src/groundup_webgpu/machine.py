@@ -30,6 +30,7 @@ class Machine:
     memory: int = PORTABLE_MEMORY
     buffers: int = PORTABLE_BUFFERS
     tiles: tuple[Rated, ...] = GUESSED  # of matrix products
+    subgroups: bool = False  # threads of a row hand each other numbers without memory
 
     @property
     def rated(self) -> tuple[Rated, ...]:
@@ -50,14 +51,20 @@ def machine_of(software: bool, limits: Mapping[str, int]) -> Machine:
     """
     memory = limits["max-compute-workgroup-storage-size"]
     found = Machine(software, memory, limits["max-storage-buffers-per-shader-stage"])
-    wanted = os.environ.get(VARIABLE, "")
+    wanted = wanted_machine()
     if not wanted:
         return found
     if wanted == "portable":
         return Machine(software=False)
-    if wanted in ("software", "gpu"):
-        return attrs.evolve(found, software=wanted == "software")
-    raise ConfigError(f"{VARIABLE} must be 'software', 'gpu' or 'portable', got {wanted!r}")
+    return attrs.evolve(found, software=wanted == "software")
+
+
+def wanted_machine() -> str:
+    """What GROUNDUP_WEBGPU_MACHINE says, nothing if it is not set. Raises ConfigError."""
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", "software", "gpu", "portable"):
+        raise ConfigError(f"{VARIABLE} must be 'software', 'gpu' or 'portable', got {wanted!r}")
+    return wanted
 
 
 def wanted_checks() -> str:

@@ -87,7 +87,8 @@ class _FewLines:
         )
         return Stage(
             "matvec", parts, tuple(parameters.values), memory,
-            spread(rows.count, WORKERS // lanes), includes=lane_includes(lanes, vector),
+            spread(rows.count, WORKERS // lanes),
+            includes=lane_includes(lanes, vector, self.machine),
         )  # fmt: skip
 
     @property

@@ -92,7 +92,7 @@ class _Forward:
         return Stage(
             "normalization", parts, tuple(parameters.values), tuple(memory),
             spread(rows.count, WORKERS // lanes), written=written,
-            includes=lane_includes(lanes, vector),
+            includes=lane_includes(lanes, vector, self.machine),
         )  # fmt: skip
 
     def _begin(self, i: int, written: int, vector: bool) -> str:
@@ -174,7 +174,7 @@ class _Backward:
         return Stage(
             "normalization_backward", parts, tuple(parameters.values), memory,
             spread(self.pieces, 1), scratch=8 * self.pieces * rows.width, written=2,
-            includes=lane_includes(lanes, vector),
+            includes=lane_includes(lanes, vector, self.machine),
         )  # fmt: skip
 
     def sums_stage(self) -> Stage:

@@ -65,9 +65,10 @@ def too_wide(units: int) -> bool:
     return units > WORKERS * TURNS
 
 
-def lane_includes(lanes: int, vector: bool) -> tuple[str, str]:
+def lane_includes(lanes: int, vector: bool, machine: Machine) -> tuple[str, str]:
     """The templates of what a row kernel calls."""
-    return "vectors" if vector else "numbers", "lanes" if lanes > 1 else "lanes_alone"
+    shared = "lanes_subgroups" if machine.subgroups else "lanes"
+    return "vectors" if vector else "numbers", shared if lanes > 1 else "lanes_alone"
 
 
 def kind(dtype: dtypes.DType, vector: bool) -> str:

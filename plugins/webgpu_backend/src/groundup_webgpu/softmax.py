@@ -96,7 +96,7 @@ class _AlongAxis:
         return Stage(
             self.family, parts, tuple(parameters.values), tuple(memory),
             spread(target.count, WORKERS // lanes),
-            includes=(*lane_includes(lanes, vector), *self.includes),
+            includes=(*lane_includes(lanes, vector, self.machine), *self.includes),
         )  # fmt: skip
 
 
@@ -136,5 +136,5 @@ def _summed(x: Layout, out: Layout, rows: Rows, machine: Machine, vector: bool) 
         "logsumexp", parts, tuple(parameters.values),
         ((0, kind(out.dtype, False)), (1, kind(x.dtype, vector))),
         spread(rows.count, WORKERS // lanes),
-        includes=(*lane_includes(lanes, vector), "exponentials"),
+        includes=(*lane_includes(lanes, vector, machine), "exponentials"),
     )  # fmt: skip
