@@ -17,7 +17,9 @@ from groundup_webgpu.loss import cross_entropy, cross_entropy_backward
 from groundup_webgpu.machine import Machine
 from groundup_webgpu.normalization import normalized, normalized_backward
 from groundup_webgpu.optimizer import global_norm, update
-from groundup_webgpu.selection import dropout, extremum_at
+from groundup_webgpu.ordering import cumsum, ordered
+from groundup_webgpu.placing import clamp, concat, one_hot, rotary, triangle
+from groundup_webgpu.selection import categorical, dropout, extremum_at
 from groundup_webgpu.softmax import logsumexp, softmax, softmax_backward
 from groundup_webgpu.source import Stage
 
@@ -36,6 +38,9 @@ COMPOSITES: Final[dict[str, Maker]] = {
     "scaled_dot_product_attention": attention,
     "cached_attention": cached_attention,
     "scaled_dot_product_attention_backward": attention_backward,
+    "clamp": clamp, "concat": concat, "tril": triangle, "triu": triangle, "one_hot": one_hot,
+    "sort": ordered, "topk": ordered, "cumsum": cumsum,
+    "rotary_embedding": rotary, "categorical": categorical,
     "argmax": extremum_at, "argmin": extremum_at, "dropout": dropout,
     "adamw": update, "sgd": update, "global_norm": global_norm, "fused": fused,
 }  # fmt: skip
