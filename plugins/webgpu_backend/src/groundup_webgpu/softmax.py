@@ -30,7 +30,7 @@ _VALUES: Final = {
 }
 _GRADIENTS: Final = {
     "softmax_backward": {"share": "y * dy", "value": "y * (dy - sum)"},
-    "log_softmax_backward": {"share": "dy", "value": "dy - exp(y) * sum"},
+    "log_softmax_backward": {"share": "dy", "value": "dy - exp_of(y) * sum"},
 }
 
 

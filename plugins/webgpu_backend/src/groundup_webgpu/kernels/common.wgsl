@@ -103,7 +103,7 @@ fn pow_f32(x: f32, y: f32) -> f32 {
 // exp(r) by a polynomial (Cephes, expf): 1 ULP.
 fn exp_f32(x: f32) -> f32 {
     if (!(abs(x) < 87.0)) {
-        return exp(x);
+        return select(exp(x), x, is_nan(x));
     }
     let n = round(x * 1.4426950408889634);
     let r = (x - n * 0.693359375) + n * 2.12194440e-4;
@@ -112,15 +112,27 @@ fn exp_f32(x: f32) -> f32 {
     return power * bitcast<f32>((i32(n) + 127) << 23u);
 }
 
-// WGSL allows 3 ULP, which NVIDIA's driver exceeds by a little. Here x = 2^k m, m within sqrt(1/2) and
-// sqrt(2), and log(m) = 2 artanh((m - 1) / (m + 1)) (as in fdlibm).
+// WGSL allows 3 ULP, which NVIDIA's driver exceeds by a little, and says nothing of what is not a
+// positive normal number. Here x = 2^k m, m within sqrt(1/2) and sqrt(2), and
+// log(m) = 2 artanh((m - 1) / (m + 1)) (as in fdlibm).
 fn log_f32(x: f32) -> f32 {
-    let bits = bitcast<u32>(x);
-    if (bits - 0x00800000u >= 0x7f000000u) {
-        return log(x);  // not a positive normal number
+    var normal = x;
+    var shift = 127.0;
+    if (bitcast<u32>(x) - 0x00800000u >= 0x7f000000u) {
+        if (is_nan(x) || bitcast<u32>(x) == 0x7f800000u) {
+            return x;
+        }
+        if (x < 0.0) {
+            return nan();
+        }
+        normal = x * 16777216.0;
+        shift += 24.0;
+        if (normal == 0.0) {
+            return -infinity();
+        }
     }
-    let high = bits + 0x004afb0du;
-    let k = f32(i32(high >> 23u) - 127);
+    let high = bitcast<u32>(normal) + 0x004afb0du;
+    let k = f32(high >> 23u) - shift;
     let m = bitcast<f32>((high & 0x007fffffu) + 0x3f3504f3u);
     let s = (m - 1.0) / (m + 1.0);
     let z = s * s;
@@ -134,7 +146,7 @@ fn expm1_f32(x: f32) -> f32 {
         let tail = 1.0 / 120.0 + x * (1.0 / 720.0 + x * (1.0 / 5040.0 + x / 40320.0));
         return x + x * x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * tail)));
     }
-    return exp(x) - 1.0;
+    return select(exp(x) - 1.0, x, is_nan(x));
 }
 
 fn log1p_f32(x: f32) -> f32 {
@@ -145,7 +157,7 @@ fn log1p_f32(x: f32) -> f32 {
         let tail = 1.0 / 7.0 + z * (1.0 / 9.0 + z / 11.0);
         return 2.0 * s * (1.0 + z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * tail)));
     }
-    return log(1.0 + x);
+    return log_f32(1.0 + x);
 }
 
 fn tanh_f32(x: f32) -> f32 {

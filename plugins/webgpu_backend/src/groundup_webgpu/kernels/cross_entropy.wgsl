@@ -14,7 +14,7 @@ $index
     let row = exponentials(at0, lane, thread);
     let top = row.top;
     if (live && lane == 0u) {
-        let weight = log(select(row.sum, nan(), row.sum == 0.0 || is_infinite(top)));
+        let weight = select(log(row.sum), nan(), row.sum == 0.0 || is_infinite(top));
         save1(param(1u) + i, weight + top);
         let chosen = load1(at1);
         let counts = chosen != $ignored;

@@ -20,7 +20,7 @@ $index
     let counts = valid || spare != 0.0 || is_nan(spare);
     let shift = load2(at2);
     for (var c = lane; c < $units; c += i32(LANES)) {
-        let softmax = exp(load0(at0 + c * $step0) - shift);
+        let softmax = exp_of(load0(at0 + c * $step0) - shift);
         let whole = select(Unit(), softmax * (factor + spare), counts);
         save(param(0u) / WIDTH + i * $units + c, whole - $hot);
     }
