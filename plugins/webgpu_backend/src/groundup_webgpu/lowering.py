@@ -201,5 +201,6 @@ _SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], list[Stage]]]] = {
 }  # fmt: skip
 # How threads share the work depends on the machine.
 _SHARED: Final[dict[str, Callable[[Any, Layouts, Layout, Machine], list[Stage]]]] = {
-    "sum": reduced, "max": reduced, "scatter_add": scattered, "matmul": _matmul,
+    "sum": reduced, "max": reduced, "min": reduced, "prod": reduced, "any": reduced,
+    "all": reduced, "scatter_add": scattered, "matmul": _matmul,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""sum and max over axes: how threads share it, by where the reduced elements lie."""
+"""sum, prod, max, min, any and all over axes: how threads share it, by where elements lie."""
 
 from __future__ import annotations
 
@@ -28,11 +28,16 @@ _ENOUGH: Final = 16  # elements of a thread that are worth a piece of their own
 _ITEM: Final = 4  # bytes of an element in scratch memory
 _WORKERS: Final = 256  # threads of a workgroup that goes over columns
 _ACROSS: Final = 32  # results, of neighbouring columns, that they have together
+_JOINED: Final = {
+    "sum": "a + b", "prod": "a * b", "any": "a | b", "all": "a & b",
+    "max": "maximum", "min": "minimum",
+}  # fmt: skip
+_STARTS: Final = {"sum": "", "prod": "1", "any": "", "all": "1u"}
 WIDE: Final = {dtypes.float16: dtypes.float32}  # how scratch memory holds what is added up
 
 
 def reduced(op: Any, inputs: Sequence[Layout], out: Layout, machine: Machine) -> list[Stage]:
-    """sum and max over `op.axes`; where there is much to reduce, in pieces and then over those."""
+    """One of them over `op.axes`; where there is much to reduce, in pieces and then over those."""
     (x,) = inputs
     axes = range(x.rank) if op.axes is None else sorted(a % x.rank for a in op.axes)
     problem = _Problem(
@@ -147,15 +152,27 @@ class _Problem:
         number = computed(out.dtype)
         kind = f"vec4<{number}>" if width > 1 else number
         found = f"load0((first + column) / {width})" if width > 1 else "load0(first + column)"
-        if self.rows.dtype is dtypes.bool_:
+        if self.op in ("any", "all"):
+            found = _truth(found, self.rows.dtype, width)
+        elif self.rows.dtype is dtypes.bool_:
             found = f"{kind}({found})"
-        joined = "a + b"
-        if self.op == "max":
-            joined = f"maximum_{number}(a, b)"
+        joined = _JOINED[self.op]
+        if self.op in ("max", "min"):
+            name = f"{joined}_{number}"
+            joined = f"{name}(a, b)"
             if width > 1:
-                each = ", ".join(f"maximum_{number}(a.{c}, b.{c})" for c in "xyzw")
+                each = ", ".join(f"{name}(a.{c}, b.{c})" for c in "xyzw")
                 joined = f"{kind}({each})"
         # The first element stands for the maximum of nothing: it is one of them anyway.
         first = "first" if width == 1 else f"first / {width}"
-        start = f"{kind}()" if self.op == "sum" else f"load0({first})"
+        start = f"{kind}({_STARTS[self.op]})" if self.op in _STARTS else f"load0({first})"
         return {"type": kind, "start": start, "element": found, "joined": joined}
+
+
+def _truth(value: str, dtype: dtypes.DType, width: int) -> str:
+    """1 for what is not zero, NaN included, by its bits: a comparison may be folded away."""
+    kind = "vec4<u32>" if width > 1 else "u32"
+    bits = f"bitcast<{kind}>({value})"
+    if dtype.is_floating:
+        bits = f"({bits} & {kind}(0x7fffffffu))"
+    return f"select({kind}(), {kind}(1u), {bits} != {kind}())"
