@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from groundup.backends.api import Declined
 from groundup.dtypes import as_dtype
 from groundup.layout import Layout, Spec
 from groundup.ops import REGISTRY
@@ -182,3 +183,46 @@ def test_an_updated_slice_is_all_that_is_written_in_place() -> None:
     made = lower(op, (turned, row_major(1, 4), starts), (row_major(16, 4),), HOPPER)
     assert isinstance(made, Lowered)
     assert not made.in_place
+
+
+def declined(call: tuple[str, tuple[tuple[str, object], ...]], *layouts: Layout, **casts: object):
+    op = REGISTRY["recast"](call=call, **casts)
+    outputs = [Layout.contiguous(spec) for spec in op.infer_all(*[x.spec for x in layouts])]
+    found = lower(op, layouts, outputs, HOPPER)
+    return found.reason if isinstance(found, Declined) else None
+
+
+def test_what_is_cast_by_a_kernel_s_loads_and_stores_and_what_is_not() -> None:
+    half, single = as_dtype("bfloat16"), as_dtype("float32")
+    x, w = row_major(4, 8), row_major(8)
+    narrow = Layout(x.shape, x.strides, half)
+    norm, back = ("rms_norm", ()), ("layer_norm_backward", ())
+    assert declined(norm, narrow, w, given=((0, single),)) is None
+    assert declined(norm, narrow, w, given=((0, single),), made=((0, half),)) is None
+    assert declined(back, x, w, narrow, given=((2, single),), again=((0, half),)) is None
+    found = declined(("softmax", (("axis", -1),)), narrow, given=((0, single),))
+    assert found == "recast: softmax loads and stores one dtype"
+    found = declined(norm, x, w, given=((0, half), (1, half)))
+    assert found == "recast: rms_norm is not in float32"
+    found = declined(norm, x, w, again=((0, half),))
+    assert found == "recast: rms_norm writes each result once"
+    vector = Layout(w.shape, w.strides, half)
+    found = declined(("layer_norm", ()), x, vector, w, given=((1, single),))
+    assert found == "recast: weight and bias of two dtypes"
+    found = declined(back, x, w, x, made=((1, half),))
+    assert found == "recast: gradients of weight and bias of two dtypes"
+
+
+def test_casts_of_many_tensors_are_a_launch_for_each_dtype() -> None:
+    half = as_dtype("bfloat16")
+    op = REGISTRY["foreach_cast"](dtype=half)
+    x, narrow = row_major(70, 70), Layout((9,), (1,), as_dtype("float16"))
+    inputs = [x, narrow, row_major(0, 3), x]
+    outputs = [Layout.contiguous(spec) for spec in op.infer_all(*[k.spec for k in inputs])]
+    found = lower(op, inputs, outputs, HOPPER)
+    assert isinstance(found, Lowered)
+    assert [step.operands for step in found.steps] == [(-2, -5, 0, 3), (-3, 1)]
+    assert [step.blocks for step in found.steps] == [6, 1]
+    many = lower(op, [x] * 300, [Layout.contiguous(Spec((70, 70), half))] * 300, (6, 1))
+    assert isinstance(many, Lowered)
+    assert [len(step.operands) for step in many.steps] == [248, 248, 104]

@@ -136,7 +136,7 @@ class CudaLaunch:
         """The op, and the source and blocks of each kernel."""
         stages = [step for step in self._kernel.steps if isinstance(step, Stage)]
         return {
-            "kernel": self._kernel.name,
+            "kernel": self._kernel.label,
             "grid": [stage.blocks for stage in stages],
             "source": [stage.source for stage in stages],
         }
@@ -147,7 +147,7 @@ class CudaKernel(Kernel):
 
     def __init__(self, device: CudaDevice, op: Op, lowered: Lowered) -> None:
         self.device = device
-        self.name = op.name
+        self.name, self.label = op.name, op.label
         self.steps = lowered.steps
         self.contiguous = lowered.contiguous
         self.workspace = lowered.scratch

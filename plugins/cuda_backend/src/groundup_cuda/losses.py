@@ -96,7 +96,8 @@ def lower_cross_entropy_backward(op: Any, inputs: Layouts, outputs: Layouts) -> 
             parameters, "i", lead, at0=logits.strides[:-1], at1=target.strides, at2=sums.strides,
             at3=given, at4=grad_sums.strides,
         ),
-        sums=STORED[sums.dtype], grads=STORED[grad_sums.dtype], **_types(logits, target),
+        sums=STORED[sums.dtype], grad=STORED[grad.dtype], grads=STORED[grad_sums.dtype],
+        out=STORED[outputs[0].dtype], **_types(logits, target),
         **shared.parts(),
     )  # fmt: skip
     if not mean:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
+
 from groundup.backends.api import Declined
 from groundup.layout import Layout
 from groundup.ops.op import Op
@@ -15,6 +17,13 @@ from groundup_cuda.attention import (
     lower_cached_attention,
     lower_rotary,
 )  # fmt: skip
+from groundup_cuda.channel_norms import (
+    lower_batch_norm,
+    lower_batch_norm_backward,
+    lower_group_norm,
+    lower_group_norm_backward,
+)  # fmt: skip
+from groundup_cuda.convolutions import lower_convolution
 from groundup_cuda.draws import (
     lower_dropout,
     lower_normal,
@@ -30,6 +39,7 @@ from groundup_cuda.losses import (
     lower_nll,
 )  # fmt: skip
 from groundup_cuda.maps import map_stage
+from groundup_cuda.orders import lower_order
 from groundup_cuda.places import (
     lower_advance_state,
     lower_clamp,
@@ -37,7 +47,9 @@ from groundup_cuda.places import (
     lower_triangle,
 )  # fmt: skip
 from groundup_cuda.plans import Layouts, Lowered, Step
+from groundup_cuda.pools import lower_pool, lower_pool_backward
 from groundup_cuda.products import lower_matmul
+from groundup_cuda.recasts import refusal
 from groundup_cuda.reductions import lower_categorical, lower_extreme, lower_reduction
 from groundup_cuda.rows import (
     lower_joined,
@@ -45,6 +57,7 @@ from groundup_cuda.rows import (
     lower_norm_backward,
     lower_softmax,
 )  # fmt: skip
+from groundup_cuda.scans import lower_cumsum
 from groundup_cuda.scatters import lower_scatter_add, lower_take
 from groundup_cuda.source import (
     OUT,
@@ -54,8 +67,13 @@ from groundup_cuda.source import (
     stage,
     walk,
 )  # fmt: skip
-from groundup_cuda.updates import lower_global_norm, lower_update
-from groundup_cuda.windows import fill, lower_concat, lower_pad, lower_update_slice
+from groundup_cuda.updates import lower_foreach_cast, lower_global_norm, lower_update
+from groundup_cuda.windows import (
+    fill,
+    lower_concat,
+    lower_pad,
+    lower_update_slice,
+)
 
 
 def lower(
@@ -79,6 +97,19 @@ def lower(
     if text is None:
         return Declined(f"no kernel for {op.name} of {dtype}")
     return Lowered([_map(op.name, text, enumerate(inputs), outputs[0])])
+
+
+def _recast(
+    op: Any, inputs: Layouts, outputs: Layouts, capability: tuple[int, int]
+) -> Lowered | Declined:
+    """By the kernel of the op between the casts, on operands as they are stored."""
+    reason = refusal(op, inputs, outputs)
+    if reason is not None:
+        return Declined(f"recast: {reason}")
+    found = lower(op.op, inputs, outputs, capability)
+    if isinstance(found, Declined):
+        return found
+    return attrs.evolve(found, in_place=op.aliases if found.in_place else {})
 
 
 def _map(name: str, value: str, operands: Any, out: Layout, write: int = OUT) -> Stage:
@@ -138,6 +169,15 @@ def _gather(op: Any, inputs: Layouts, out: Layout) -> Lowered:
     return Lowered([_made("gather", parameters, [OUT, 0, 1], (out, x, indices), index, value)])
 
 
+def _repeat(op: Any, inputs: Layouts, out: Layout) -> Lowered:
+    """A copy of x with one more axis, along which it does not move."""
+    (x,) = inputs
+    axis = op.axis % x.rank + 1
+    wide = (*x.shape[:axis], op.repeats, *x.shape[axis:])
+    still = Layout(wide, (*x.strides[:axis], 0, *x.strides[axis:]), x.dtype)
+    return Lowered([_map(op.name, "a", [(0, still)], Layout(wide, row_major(wide), x.dtype))])
+
+
 _ATOMIC: Final = {"int": "int", "long long": "u64"}
 
 
@@ -173,16 +213,22 @@ def _scatter_add(op: Any, inputs: Layouts, out: Layout) -> Lowered:
 
 _SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], Lowered]]] = {
     "assign": _assign, "full": _full, "arange": _arange, "gather": _gather,
-    "pad": lower_pad, "concat": lower_concat,
+    "pad": lower_pad, "concat": lower_concat, "repeat": _repeat,
     "scatter_add": _scatter_add, "dynamic_update_slice": lower_update_slice,
 }  # fmt: skip
 _OWN: Final[dict[str, Callable[[Any, Layouts, Layouts], Lowered | Declined]]] = {
     **dict.fromkeys(("layer_norm", "rms_norm", "add_layer_norm", "add_rms_norm"), lower_norm),
     **dict.fromkeys(("layer_norm_backward", "rms_norm_backward"), lower_norm_backward),
+    **dict.fromkeys(("add_layer_norm_backward", "add_rms_norm_backward"), lower_norm_backward),
     **dict.fromkeys(("softmax", "log_softmax"), lower_softmax),
     **dict.fromkeys(("softmax_backward", "log_softmax_backward"), lower_softmax),
     **dict.fromkeys(REDUCTIONS, lower_reduction),
     "argmax": lower_extreme, "argmin": lower_extreme, "categorical": lower_categorical,
+    **dict.fromkeys(("max_pool2d", "avg_pool2d"), lower_pool),
+    **dict.fromkeys(("max_pool2d_backward", "avg_pool2d_backward"), lower_pool_backward),
+    "batch_norm": lower_batch_norm, "batch_norm_backward": lower_batch_norm_backward,
+    "group_norm": lower_group_norm, "group_norm_backward": lower_group_norm_backward,
+    "cumsum": lower_cumsum, "sort": lower_order, "topk": lower_order,
     "logsumexp": lower_joined, "var": lower_joined, "mse_loss": lower_mse,
     "cross_entropy": lower_cross_entropy, "nll_loss": lower_nll,
     "cross_entropy_backward": lower_cross_entropy_backward, "fused": lower_fused,
@@ -194,7 +240,10 @@ _BY_GPU: Final[
     dict[str, Callable[[Any, Layouts, Layouts, tuple[int, int]], Lowered | Declined]]
 ] = {
     "adamw": lower_update, "sgd": lower_update, "global_norm": lower_global_norm,
+    "foreach_cast": lower_foreach_cast, "recast": _recast,
     "scaled_dot_product_attention": lower_attention,
     "scaled_dot_product_attention_backward": lower_attention_backward,
+    **dict.fromkeys(("conv1d", "conv2d", "conv_transpose2d"), lower_convolution),
+    "conv2d_backward_weight": lower_convolution,
     "cached_attention": lower_cached_attention, "rotary_embedding": lower_rotary,
 }  # fmt: skip

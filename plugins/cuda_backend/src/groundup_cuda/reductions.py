@@ -1,7 +1,8 @@
 """Kernels that join the elements along some axes: sum, mean, max, any and the like, argmax.
 
 Where there are few results, pieces of them are joined first and then the pieces: both in an order
-that depends on shapes alone, so that it is the same every time and on every GPU.
+that depends on shapes alone, so that it is the same every time and on every GPU. Whole columns of
+floats, such as those that make a bias's gradient, are read in packs.
 """
 
 from __future__ import annotations
@@ -14,10 +15,22 @@ import attrs
 from groundup.layout import Layout
 from groundup_cuda.expressions import REDUCTIONS, STORED, Joining, accumulated
 from groundup_cuda.plans import Layouts, Lowered
-from groundup_cuda.source import OUT, SCRATCH, Parameters, Stage, collapsed, stage, walk
+from groundup_cuda.source import (
+    OUT,
+    SCRATCH,
+    THREADS,
+    Parameters,
+    Stage,
+    collapsed,
+    stage,
+    walk,
+)  # fmt: skip
 
 _ENOUGH: Final = 1 << 17  # threads from which a GPU is busy: with fewer, a reduction is split
 _EACH: Final = 16  # elements that a thread of a split reduction joins at least
+_MANY: Final = 1 << 16  # elements from which columns are read in packs
+_BLOCKS: Final = 264  # of those: two for each of an H100's 132 processors, on every GPU
+_ROWS: Final = 64  # of a block of those at least: eight for each thread of a column
 
 
 def lower_reduction(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
@@ -25,6 +38,8 @@ def lower_reduction(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
     rows, columns = _axes(inputs[0], op.axes)
     joining, wide = REDUCTIONS[op.name], accumulated(rows.dtype)
     divisor = float(columns.size) if op.name == "mean" else None
+    if _width(rows, columns):
+        return _down(op.name, joining, rows, columns, outputs[0], divisor)
     _, lanes = _sharing(rows, columns)
     pieces = max(1, min(_ENOUGH // (rows.size * lanes), columns.size // (lanes * _EACH)))
     if pieces == 1:
@@ -38,6 +53,59 @@ def lower_reduction(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
         attrs.evolve(joined, operands=(OUT, SCRATCH)),
     ]
     return Lowered(steps, scratch=pieces * rows.size * wide.itemsize)
+
+
+def _width(rows: Layout, columns: Layout) -> int:
+    """How many neighbouring columns of floats a thread takes, 0 if they do not lie side by side or
+    are too few.
+    """
+    width = 16 // rows.dtype.itemsize
+    shape, (steps,) = collapsed(rows.shape, rows.strides)
+    down, (strides,) = collapsed(columns.shape, columns.strides)
+    side = steps == (1,) and shape[0] % width == 0
+    even = len(down) == 1 and strides[0] % width == 0 and down[0] >= 2 * _ROWS
+    large = rows.size * columns.size >= _MANY and rows.size >= 32 * width
+    return width if rows.dtype.is_floating and side and even and large else 0
+
+
+def _down(
+    op: str, joining: Joining, rows: Layout, columns: Layout, out: Layout, divisor: float | None
+) -> Lowered:
+    """Pieces of whole columns, read in packs, and then the pieces."""
+    wide, tiles = accumulated(rows.dtype), -(-rows.size // (32 * _width(rows, columns)))
+    pieces = max(1, min(_BLOCKS // tiles, columns.size // _ROWS))
+    if pieces == 1:
+        return Lowered([_packed(op, joining, rows, columns, out, 1, divisor)])
+    flat, between = Layout((rows.size,), (1,), wide), Layout((pieces,), (rows.size,), wide)
+    partial = Layout((pieces, rows.size), (rows.size, 1), wide)
+    last = attrs.evolve(joining, element="(Value)x")
+    joined = _packed(op, last, flat, between, out, 1, divisor)
+    steps = [
+        _packed(op, joining, rows, columns, partial, pieces),
+        attrs.evolve(joined, operands=(OUT, SCRATCH)),
+    ]
+    return Lowered(steps, scratch=pieces * rows.size * wide.itemsize)
+
+
+def _packed(
+    op: str, joining: Joining, rows: Layout, columns: Layout, out: Layout, pieces: int,
+    divisor: float | None = None,
+) -> Stage:  # fmt: skip
+    """Of every column, each piece to one number."""
+    parameters = Parameters(2)
+    add = parameters.add
+    width = 16 // rows.dtype.itemsize
+    tiles = -(-rows.size // (32 * width))
+    _, ((step,),) = collapsed(columns.shape, columns.strides)
+    by = "" if divisor is None else f" / {parameters.number(divisor, 'float')}"
+    whole = Layout(rows.shape + columns.shape, rows.strides + columns.strides, rows.dtype)
+    return stage(
+        "reduction_down", op, parameters, [OUT if pieces == 1 else SCRATCH, 0],
+        tiles * pieces * THREADS, (whole, out), width=str(width), outputs=add(rows.size),
+        reduced=add(columns.size), piece=add(-(-columns.size // pieces)), step=add(step),
+        in0=STORED[rows.dtype], accumulator=STORED[accumulated(rows.dtype)], start=joining.start,
+        element=joining.element, combine=joining.combine, out=STORED[out.dtype], by=by,
+    )  # fmt: skip
 
 
 def lower_extreme(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import attrs
 
+from groundup import dtypes
 from groundup.layout import Layout
 from groundup.shapes import Shape, normalize_axis
 from groundup_cuda.expressions import STORED
@@ -53,7 +54,7 @@ class Sharing:
 
 
 def sharing(rows: Layouts) -> Sharing:
-    """For operands of one shape and dtype whose rows lie along the last axis."""
+    """For operands of one shape whose rows lie along the last axis."""
     columns = rows[0].shape[-1]
     group = _WARP if columns <= _WARP * _EACH else THREADS
     width = pack(rows)
@@ -63,8 +64,10 @@ def sharing(rows: Layouts) -> Sharing:
 
 
 def pack(rows: Layouts) -> int:
-    """How many elements a load of 16 bytes takes, 1 where rows do not begin at such places."""
-    width = 16 // rows[0].dtype.itemsize
+    """How many elements a load of 16 bytes takes, of the widest dtype; 1 where rows do not begin at
+    such places.
+    """
+    width = 16 // max(x.dtype.itemsize for x in rows)
     starts = [
         step
         for x in rows
@@ -89,12 +92,12 @@ def flag(value: object) -> str:
 
 
 def lower_norm(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
-    """layer_norm, rms_norm, add_layer_norm or add_rms_norm."""
+    """layer_norm, rms_norm, add_layer_norm or add_rms_norm, each operand of any floating dtype."""
     residual = op.name.startswith("add_")
     biased = len(inputs) == 3 + residual
     inputs, copied = dense(inputs)
-    x, columns = inputs[0], inputs[0].shape[-1]
-    shared = sharing([*inputs[: 1 + residual], outputs[0]])
+    x, columns, vector = inputs[0], inputs[0].shape[-1], inputs[-1].dtype
+    shared = sharing([*inputs[: 1 + residual], *outputs])
     operands = [OUT, OUT - 1][: 1 + residual] + list(range(len(inputs)))
     parameters = Parameters(len(operands))
     index = walk(parameters, "i", x.shape[:-1], **_starts(x, inputs[int(residual)]))
@@ -103,6 +106,8 @@ def lower_norm(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
         family, op.name, parameters, operands, x.size // columns * group, [*inputs, *outputs],
         index=index, addresses=str(len(operands)), residual=flag(residual), biased=flag(biased),
         centred=flag("layer" in op.name), type=STORED[x.dtype], columns=parameters.add(columns),
+        residual_type=STORED[inputs[int(residual)].dtype], vector=STORED[vector],
+        out=STORED[outputs[0].dtype], sum=STORED[outputs[-1].dtype],
         rows=parameters.add(x.size // columns), eps=parameters.number(op.eps, "float"),
         **shared.parts(),
     )  # fmt: skip
@@ -110,34 +115,47 @@ def lower_norm(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
 
 
 def lower_norm_backward(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
-    """layer_norm_backward or rms_norm_backward: the rows, and then the lines of partial sums."""
+    """The gradients of the four, each operand of any floating dtype: the rows, and then the lines
+    of partial sums. A further output is dx again, in its own dtype.
+    """
     inputs, copied = dense(inputs)
-    x, _, grad = inputs
-    columns, vectors = x.shape[-1], len(outputs) - 1
+    x, weight, grad, *more = inputs
+    vectors = 1 + ("layer" in op.name)
+    dx, again = outputs[0], outputs[1 + vectors :]
+    columns = x.shape[-1]
     rows = x.size // columns
-    shared = sharing([x, grad])
+    shared = sharing([x, grad, *more, dx, *again])
     group = shared.group if shared.packs else THREADS
     lines = max(1, min(_LINES, -(-rows * group // THREADS)))
-    parameters = Parameters(5)
+    operands = [OUT, SCRATCH, *range(len(inputs)), *[OUT - 1 - vectors for _ in again]]
+    parameters = Parameters(len(operands))
     family = "norm_backward" if shared.packs else "norm_backward_long"
-    scratch = Layout((lines, vectors, columns), (vectors * columns, columns, 1), x.dtype)
+    scratch = Layout((lines, vectors, columns), (vectors * columns, columns, 1), dtypes.float32)
+    last = [*more, grad][0]
     made = stage(
-        family, op.name, parameters, [OUT, SCRATCH, 0, 1, 2], lines * THREADS,
-        [*inputs, *outputs, scratch], index=walk(parameters, "i", x.shape[:-1], **_starts(x, grad)),
-        centred=flag(vectors == 2), type=STORED[x.dtype], columns=parameters.add(columns),
+        family, op.name, parameters, operands, lines * THREADS,
+        [*inputs, *outputs, scratch],
+        index=walk(
+            parameters, "i", x.shape[:-1], **_starts(x, grad), at2=last.strides[:-1]
+        ),
+        addresses=str(len(operands)), centred=flag(vectors == 2), added=flag(more),
+        twice=flag(again), type=STORED[x.dtype], vector=STORED[weight.dtype],
+        grad=STORED[grad.dtype], more=STORED[last.dtype], out=STORED[dx.dtype],
+        again=STORED[[*again, dx][0].dtype], columns=parameters.add(columns),
         rows=parameters.add(rows), blocks=parameters.add(lines),
         eps=parameters.number(op.eps, "float"), **shared.parts(),
     )  # fmt: skip
-    return Lowered([made, _columns(op.name, lines, outputs)], copied, scratch.size * 4)
+    joined = _columns(op.name, lines, outputs[1 : 1 + vectors])
+    return Lowered([made, joined], copied, scratch.size * 4)
 
 
 def _columns(name: str, lines: int, outputs: Layouts) -> Stage:
-    """Scratch lines, each of all vectors, to the outputs after the first."""
-    vector, vectors = outputs[1], len(outputs) - 1
+    """Scratch lines, each of all vectors, to those outputs, which are the second and so on."""
+    vector, vectors = outputs[0], len(outputs)
     parameters = Parameters(vectors + 1)
     operands = [*[OUT - 1 - k for k in range(vectors)], SCRATCH]
     threads = vectors * -(-vector.size // _WARP) * THREADS
-    scratch = Layout((lines, vectors * vector.size), (vectors * vector.size, 1), vector.dtype)
+    scratch = Layout((lines, vectors * vector.size), (vectors * vector.size, 1), dtypes.float32)
     return stage(
         "columns", name, parameters, operands, threads, [scratch, vector],
         columns=parameters.add(vector.size), lines=parameters.add(lines), vectors=str(vectors),

@@ -1,5 +1,5 @@
-"""Kernels over many tensors at once: adamw, sgd and global_norm, in as few launches as there are
-combinations of dtypes.
+"""Kernels over many tensors at once: adamw, sgd, global_norm and foreach_cast, in as few launches
+as there are combinations of dtypes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ _PARAMETERS, _MORE_PARAMETERS = 512, 4095
 def lower_update(
     op: Any, inputs: Layouts, outputs: Layouts, capability: tuple[int, int]
 ) -> Lowered | Declined:
-    """adamw or sgd: where parameters and states lie dense, they may be updated where they are."""
-    params, _, states = op.parts(inputs[3:])
+    """adamw or sgd, gradients of any floating dtype: where parameters and states lie dense, they
+    may be updated where they are.
+    """
+    params, grads, states = op.parts(inputs[3:])
     kinds: dict[tuple[DType, ...], list[int]] = {}
     for i, param in enumerate(params):
         own = tuple(state.dtype for state in states[i :: op.count])
         if len(set(own)) > 1:
             return Declined("its states have several dtypes")
-        kinds.setdefault((param.dtype, *own[:1]), []).append(i)
+        kinds.setdefault((param.dtype, grads[i].dtype, *own[:1]), []).append(i)
     limit = _most(capability, 6 + 2 * op.states)
     steps = [
         _update(op, inputs, which, kind)
@@ -60,8 +62,8 @@ def _update(op: Any, inputs: Layouts, which: Sequence[int], kind: tuple[DType, .
     lr, step, scale = (STORED[x.dtype] for x in inputs[:3])
     return stage(
         "optimizer", op.name, parameters, [*operands, 0, 1, 2], blocks * THREADS, params,
-        type=STORED[kind[0]], state=STORED[kind[-1]], states=str(states), lr=lr, step=step,
-        scale=scale, **_sizes(len(which), _CHUNK), **_numbers(op, parameters),
+        type=STORED[kind[0]], grad=STORED[kind[1]], state=STORED[kind[-1]], states=str(states),
+        lr=lr, step=step, scale=scale, **_sizes(len(which), _CHUNK), **_numbers(op, parameters),
     )  # fmt: skip
 
 
@@ -101,6 +103,30 @@ def lower_global_norm(
             first += blocks
     steps.append(joined(op.name, first, outputs[0], "sqrt(whole)"))
     return Lowered(steps, tuple(range(len(inputs))), 4 * max(first, 1))
+
+
+def lower_foreach_cast(
+    op: Any, inputs: Layouts, outputs: Layouts, capability: tuple[int, int]
+) -> Lowered:
+    """Each tensor as it lies, in another dtype."""
+    kinds: dict[DType, list[int]] = {}
+    for i, x in enumerate(inputs):
+        if x.size:
+            kinds.setdefault(x.dtype, []).append(i)
+    steps = []
+    width = 16 // max(op.dtype.itemsize, *[kind.itemsize for kind in kinds])
+    for kind, members in kinds.items():
+        for which in _portions(members, _most(capability, 4)):
+            parameters = Parameters(2 * len(which))
+            tensors = [Layout.contiguous(inputs[i].spec) for i in which]
+            blocks = _map_of_blocks(parameters, tensors, _CHUNK)
+            operands = [*[OUT - i for i in which], *which]
+            steps.append(stage(
+                "casts", op.name, parameters, operands, blocks * THREADS, tensors,
+                type=STORED[kind], out=STORED[op.dtype], width=str(width),
+                **_sizes(len(which), _CHUNK),
+            ))  # fmt: skip
+    return Lowered(steps, tuple(range(len(inputs))))
 
 
 def joined(name: str, blocks: int, out: Layout, value: str, divisor: float = 1.0) -> Stage:

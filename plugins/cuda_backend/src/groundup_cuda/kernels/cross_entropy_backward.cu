@@ -16,10 +16,10 @@ $index
     const Index begin = n % pieces * (group * $width * ahead);
     const Index end = begin + group * $width * ahead < columns ? begin + group * $width * ahead : columns;
     const Type *x = (const Type *)p.v[1] + at0;
-    Type *out = (Type *)p.v[0] + i * columns;
+    $out *out = ($out *)p.v[0] + i * columns;
     const long long target = (long long)((const $target *)p.v[2])[at1];
     const float sum = load(((const $sums *)p.v[3])[at2]);
-    float share = load(((const Type *)p.v[4])[at3]);
+    float share = load(((const $grad *)p.v[4])[at3]);
     const float more = load(((const $grads *)p.v[5])[at4]);
     const bool counted = target != $ignored;
     if constexpr ($mean) share = share / ((const float *)p.v[6])[0];

@@ -59,6 +59,18 @@ template <int N, typename P> __device__ inline bool aligned(const P &p) {
     return (all & 15) == 0;
 }
 
+// Which of many tensors a block belongs to, by bisection: parameters from `starts` on are the first
+// blocks of each. STEP is half of their number, rounded up to a power of two.
+template <int TENSORS, int STEP, typename P> __device__ inline int tensor_of(const P &p, int starts) {
+    int which = 0;
+#pragma unroll 1
+    for (int step = STEP; step > 0; step /= 2) {
+        const int other = which + step;
+        if (other < TENSORS && p.v[starts + other] <= (long long)blockIdx.x) which = other;
+    }
+    return which;
+}
+
 // ---- joining over a group; every thread of it gets the result, and the same bits ----
 
 struct Sum {

@@ -3,16 +3,19 @@
 
 extern "C" __global__ void __launch_bounds__(256) $name(const Parameters<$count> p) {
     typedef $index_type Index;
-    typedef $type Type;
+    typedef $residual_type Residual;
+    typedef $vector Vector;
+    typedef $out Out;
+    typedef $sum Total;
     constexpr int operands = $addresses;
     constexpr bool centred = $centred, residual = $residual, biased = $biased;
     const Index i = (Index)blockIdx.x, columns = (Index)$columns;
 $index
-    const Type *x = (const Type *)p.v[operands - 1 - biased - 1 - residual] + at0;
-    const Type *more = residual ? (const Type *)p.v[operands - 1 - biased - 1] + at1 : x;
+    const $type *x = (const $type *)p.v[operands - 1 - biased - 1 - residual] + at0;
+    const Residual *more = (const Residual *)p.v[operands - 1 - biased - 1] + at1;  // weight, if none
     float mean = 0.0f;
     if constexpr (centred || residual) {
-        Type *sum = (Type *)p.v[1] + i * columns;
+        Total *sum = (Total *)p.v[1] + i * columns;
         for (Index c = threadIdx.x; c < columns; c += 256) {
             const float v = residual ? load(x[c]) + load(more[c]) : load(x[c]);
             if constexpr (residual) store(sum[c], v);
@@ -26,9 +29,9 @@ $index
         squares += v * v;
     }
     const float scale = 1.0f / sqrtf(total<256>(squares) / (float)columns + $eps);
-    const Type *weight = (const Type *)p.v[operands - 1 - biased];
-    const Type *bias = (const Type *)p.v[operands - 1];
-    Type *out = (Type *)p.v[0] + i * columns;
+    const Vector *weight = (const Vector *)p.v[operands - 1 - biased];
+    const Vector *bias = (const Vector *)p.v[operands - 1];
+    Out *out = (Out *)p.v[0] + i * columns;
     for (Index c = threadIdx.x; c < columns; c += 256) {
         const float v = (residual ? load(x[c]) + load(more[c]) : load(x[c])) - mean;
         const float y = v * scale * load(weight[c]);

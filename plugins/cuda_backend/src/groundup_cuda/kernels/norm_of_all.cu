@@ -23,12 +23,7 @@ extern "C" __global__ void __launch_bounds__(256) $name(
     const __grid_constant__ Parameters<$count> p) {
     typedef $index_type Index;
     constexpr int tensors = $tensors, sizes = 1 + tensors, starts = sizes + tensors;
-    int which = 0;
-#pragma unroll 1
-    for (int step = $bisection; step > 0; step /= 2) {
-        const int other = which + step;
-        if (other < tensors && p.v[starts + other] <= (long long)blockIdx.x) which = other;
-    }
+    const int which = tensor_of<tensors, $bisection>(p, starts);
     const Index size = (Index)p.v[sizes + which];
     const Index begin = ((Index)blockIdx.x - (Index)p.v[starts + which]) * $chunk;
     const $type *x = (const $type *)p.v[1 + which];

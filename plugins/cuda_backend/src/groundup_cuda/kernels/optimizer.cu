@@ -46,7 +46,7 @@ template <int W> __device__ inline void ${name}_block(
         if (i < size) {
             float v[1 + states][W], g[W];
             read<W>(v[0], (const Type *)p.v[first + 1 + states] + i);
-            read<W>(g, (const Type *)p.v[first + 2 + states] + i);
+            read<W>(g, (const $grad *)p.v[first + 2 + states] + i);
 #pragma unroll
             for (int s = 0; s < states; ++s) {
                 read<W>(v[1 + s], (const State *)p.v[first + 3 + states + s] + i);
@@ -72,12 +72,7 @@ extern "C" __global__ void __launch_bounds__(256) $name(
     typedef $index_type Index;
     constexpr int states = $states, tensors = $tensors, each = 3 + 2 * states;
     constexpr int sizes = tensors * each + 3, starts = sizes + tensors, decays = starts + tensors;
-    int which = 0;
-#pragma unroll 1
-    for (int step = $bisection; step > 0; step /= 2) {
-        const int other = which + step;
-        if (other < tensors && p.v[starts + other] <= (long long)blockIdx.x) which = other;
-    }
+    const int which = tensor_of<tensors, $bisection>(p, starts);
     ${name}_rates at;
     at.lr = load(((const $lr *)p.v[sizes - 3])[0]);
     at.step = (float)load(((const $step *)p.v[sizes - 2])[0]);
