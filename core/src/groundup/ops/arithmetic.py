@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from groundup import dtypes as dt
 from groundup.ops.accuracy import EXACT, ROUNDED, transcendental
 from groundup.ops.elementwise_base import Binary
-from groundup.ops.op import Ctx
+from groundup.ops.op import Ctx, Op
+from groundup.ops.samples import Case, Make
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
@@ -125,6 +127,11 @@ class Remainder(Binary, name="remainder", family="elementwise"):
         x, y = ctx.saved
         return grad, -grad * (x / y).floor() if ctx.needs[1] else None
 
+    @classmethod
+    def samples(cls, make: Make) -> Iterator[Case]:
+        yield from super().samples(make)
+        yield from _divisions(cls(), make)
+
 
 class FloorDivide(Binary, name="floor_divide", family="elementwise"):
     """floor(x / y). The gradient is 0. Integer division by zero raises."""
@@ -135,6 +142,23 @@ class FloorDivide(Binary, name="floor_divide", family="elementwise"):
 
     def vjp(self, ctx: Ctx, grad: Tensor) -> Pair:
         return None, None
+
+    @classmethod
+    def samples(cls, make: Make) -> Iterator[Case]:
+        yield from super().samples(make)
+        yield from _divisions(cls(), make)
+
+
+def _divisions(op: Op, make: Make) -> Iterator[Case]:
+    """Quotients of more digits than a float has: what is left of x is exact all the same. And one
+    divisor for more elements than kernels take at a time.
+    """
+    if make.dtype is dt.float32:
+        x = make.values([2.5e4, -1e7, 6e9, 2.5e13, -1e14, 1e15, -3e16, 7e18])
+        y = make.values([0.01, 0.07, -0.003, 1.1, 2.3, 3.0, -7.0, -1.7])
+        yield Case(op, (x, y), "far", frozenset({"extreme"}))
+        long = make.uniform(-3, 3, 40_000)
+        yield Case(op, (long, make.uniform(1, 3)), "long", frozenset({"broadcast"}))
 
 
 def _share(ctx: Ctx, grad: Tensor, first_wins: Tensor) -> Pair:

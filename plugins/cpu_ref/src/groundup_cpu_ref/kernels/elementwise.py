@@ -12,7 +12,6 @@ from groundup_cpu_ref.kernels.activation import blocks
 from groundup_cpu_ref.native import NATIVE, Array, Native, native
 
 _FEW: Final = 512
-_ENOUGH: Final = 2048  # numbers that are worth a few calls more
 # NumPy computes float16, and ml_dtypes bfloat16, in float32 and rounds once: exact for these.
 _UFUNCS: Final[dict[str, np.ufunc]] = {
     "abs": np.abs, "neg": np.negative, "exp": np.exp, "expm1": np.expm1, "log": np.log,
@@ -131,19 +130,16 @@ def clamp(op: Any, x: Array, out: Array) -> None:
 @native("remainder", exact=True)
 def remainder(op: Op, x: Array, y: Array, out: Array) -> None:
     _refuse_zero("remainder", y)
-    blocks(_remainder, x, y, out)
+    blocks(_remainder if _is_narrow(out) else np.remainder, x, y, out)
 
 
 @native("floor_divide", exact=True)
 def floor_divide(op: Op, x: Array, y: Array, out: Array) -> None:
     _refuse_zero("floor_divide", y)
-    blocks(_floor_divide, x, y, out)
+    blocks(_floor_divide if _is_narrow(out) else np.floor_divide, x, y, out)
 
 
 def _remainder(x: Array, y: Array, out: Array) -> None:
-    if not _suits(out):
-        np.remainder(x, y, out)
-        return
     wide = y.astype(np.float64)
     _, rest, sure = _divided(x.astype(np.float64), wide)
     out[...] = np.copysign(rest, wide, rest)
@@ -152,18 +148,15 @@ def _remainder(x: Array, y: Array, out: Array) -> None:
 
 
 def _floor_divide(x: Array, y: Array, out: Array) -> None:
-    if not _suits(out):
-        np.floor_divide(x, y, out)
-        return
     quotient, _, sure = _divided(x.astype(np.float64), y.astype(np.float64))
     out[...] = quotient
     if not sure.all():
         np.floor_divide(x, y, out, where=~sure)
 
 
-def _suits(out: Array) -> bool:
-    """Whether `_divided` is right for these floats, and worth its calls."""
-    return out.dtype.kind not in "iu" and out.dtype != np.float64 and out.size > _ENOUGH
+def _is_narrow(out: Array) -> bool:
+    """Floats of at most 24 bits, for which `_divided` is right."""
+    return out.dtype.kind not in "iu" and out.dtype != np.float64
 
 
 def _divided(x: Array, y: Array) -> tuple[Array, Array, Array]:
