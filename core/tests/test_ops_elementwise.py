@@ -322,3 +322,12 @@ def test_integers_are_whole_already(dtype: str) -> None:
     for function in (ops.floor, ops.ceil, ops.round):
         assert function(x).dtype is x.dtype
         assert function(x).tolist() == x.tolist()
+
+
+def test_bounds_of_clamp_are_numbers() -> None:
+    x = gu.tensor([-2.0, 0.5, 3.0])
+    assert x.clamp(np.float32(0), np.int64(1)).tolist() == [0, 0.5, 1]
+    assert gu.tensor([3, 5]).clamp(np.int64(4)).tolist() == [4, 5]
+    for wrong in ("x", (0, 1), x):
+        with pytest.raises(DTypeError, match="clamp: max must be a number"):
+            x.clamp(0, wrong)  # type: ignore[arg-type]

@@ -281,3 +281,22 @@ def test_the_gradient_of_logsumexp_is_softmax_where_all_are_infinite_too():
     x.logsumexp(axis=1).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), x.softmax(axis=1).detach().numpy())
     np.testing.assert_array_equal(x.grad.numpy(), [[np.nan, np.nan], [1.0, 0.0]])
+
+
+def test_axes_may_be_numpys_and_nothing_but_integers():
+    x = gu.tensor(rng().standard_normal(SHAPE))
+    one = np.int64(1)
+    assert x.sum(one).tolist() == x.sum(1).tolist()
+    assert x.max([0, one]).tolist() == x.max((0, 1)).tolist()
+    assert x.flip(one).tolist() == x.flip(1).tolist()
+    for function in (gu.Tensor.sum, gu.Tensor.argmax, gu.Tensor.softmax, gu.Tensor.flip):
+        for wrong in ("x", 1.5):
+            with pytest.raises(ShapeError, match=r"must be (an integer|integers), got"):
+                function(x, wrong)
+
+
+def test_windows_may_be_numpys_and_nothing_but_integers():
+    x = gu.ones(1, 1, 4, 4)
+    assert gu.ops.max_pool2d(x, np.int64(2)).shape == (1, 1, 2, 2)
+    with pytest.raises(ShapeError, match=r"max_pool2d: kernel_size: .*, got 2\.5"):
+        gu.ops.max_pool2d(x, 2.5)

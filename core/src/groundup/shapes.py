@@ -73,6 +73,10 @@ def broadcast_shapes(*shapes: Shape, op: str = "broadcast") -> Shape:
 
 def normalize_axis(axis: int, rank: int, op: str) -> int:
     """`axis` as a number in [0, rank). Raises ShapeError."""
+    try:
+        axis = index(axis)
+    except TypeError:
+        raise ShapeError(f"{op}: an axis must be an integer, got {axis!r}") from None
     if not -rank <= axis < rank:
         span = f"[{-rank}, {rank - 1}]" if rank else "nothing (rank 0)"
         raise ShapeError(f"{op}: axis {axis} is out of range for rank {rank}, allowed is {span}")
@@ -83,11 +87,10 @@ def normalize_axes(axis: Axis, rank: int, op: str) -> Shape:
     """Sorted, distinct axes; None means all of them. Raises ShapeError."""
     if axis is None:
         return tuple(range(rank))
-    if isinstance(axis, int):
-        return (normalize_axis(axis, rank, op),)
-    axes = sorted(normalize_axis(a, rank, op) for a in axis)
+    given = as_integers((axis,), op)
+    axes = sorted(normalize_axis(a, rank, op) for a in given)
     if len(set(axes)) != len(axes):
-        raise ShapeError(f"{op}: axis {tuple(axis)} names one axis twice")
+        raise ShapeError(f"{op}: axis {given} names one axis twice")
     return tuple(axes)
 
 

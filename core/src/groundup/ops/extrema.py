@@ -154,12 +154,12 @@ def _ties(op: Op, make: Make) -> Iterator[Case]:
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element over `axis`. Raises ShapeError (axis, nothing there), DTypeError."""
-    return Max(axes=as_axes(axis), keepdims=keepdims)(x)
+    return Max(axes=as_axes(axis, "max"), keepdims=keepdims)(x)
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element over `axis`. Raises ShapeError (axis, nothing there), DTypeError."""
-    return Min(axes=as_axes(axis), keepdims=keepdims)(x)
+    return Min(axes=as_axes(axis, "min"), keepdims=keepdims)(x)
 
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:

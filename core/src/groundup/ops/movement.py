@@ -314,7 +314,7 @@ def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
 
 def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
     """Elements in reversed order along `axis` (None: all axes)."""
-    return Flip(axes=(axis,) if isinstance(axis, int) else None if axis is None else tuple(axis))(x)
+    return Flip(axes=None if axis is None else as_integers((axis,), "flip"))(x)
 
 
 def contiguous(x: Tensor) -> Tensor:

@@ -285,34 +285,34 @@ def _truths(cls: type[Reduction], make: Make) -> Iterator[Case]:
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over `axis`; 0 for nothing. bool and 8-bit integers give int32. Raises ShapeError."""
-    return Sum(axes=as_axes(axis), keepdims=keepdims)(x)
+    return Sum(axes=as_axes(axis, "sum"), keepdims=keepdims)(x)
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The arithmetic mean; NaN for nothing. Raises ShapeError, DTypeError (not floating)."""
-    return Mean(axes=as_axes(axis), keepdims=keepdims)(x)
+    return Mean(axes=as_axes(axis, "mean"), keepdims=keepdims)(x)
 
 
 def prod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The product over `axis`; 1 for nothing. dtypes as for sum. Raises ShapeError."""
-    return Prod(axes=as_axes(axis), keepdims=keepdims)(x)
+    return Prod(axes=as_axes(axis, "prod"), keepdims=keepdims)(x)
 
 
 def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
     """sum((x - mean)^2) / (count - correction). Raises ShapeError, DTypeError (not floating)."""
-    return Var(axes=as_axes(axis), keepdims=keepdims, correction=correction)(x)
+    return Var(axes=as_axes(axis, "var"), keepdims=keepdims, correction=correction)(x)
 
 
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow. Raises ShapeError, DTypeError (not floating)."""
-    return LogSumExp(axes=as_axes(axis), keepdims=keepdims)(x)
+    return LogSumExp(axes=as_axes(axis, "logsumexp"), keepdims=keepdims)(x)
 
 
 def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether any element is not zero, as bool; false for nothing. Raises ShapeError."""
-    return Any(axes=as_axes(axis), keepdims=keepdims)(x)
+    return Any(axes=as_axes(axis, "any"), keepdims=keepdims)(x)
 
 
 def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether no element is zero, as bool; true for nothing. Raises ShapeError."""
-    return All(axes=as_axes(axis), keepdims=keepdims)(x)
+    return All(axes=as_axes(axis, "all"), keepdims=keepdims)(x)

@@ -13,7 +13,7 @@ from groundup.errors import DTypeError, ShapeError
 from groundup.layout import Spec
 from groundup.ops.op import Cost, Op
 from groundup.ops.samples import BadCase, Case, Make, Operand, ViewOf
-from groundup.shapes import Axis, Shape, normalize_axes, reduced
+from groundup.shapes import Axis, Shape, as_integers, normalize_axes, reduced
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
@@ -95,11 +95,9 @@ class Reduction(Op):
         yield BadCase(cls(axes=(1, -1)), (x,), ShapeError, "names one axis twice")
 
 
-def as_axes(axis: Axis) -> Shape | None:
-    """The field `axes` for what users write: None, a number, or several."""
-    if axis is None:
-        return None
-    return (axis,) if isinstance(axis, int) else tuple(axis)
+def as_axes(axis: Axis, op: str) -> Shape | None:
+    """The field `axes` for what users write: None, a number, or several. Raises ShapeError."""
+    return None if axis is None else as_integers((axis,), op)
 
 
 def accumulated(dtype: dt.DType) -> dt.DType:

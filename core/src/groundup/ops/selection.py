@@ -116,6 +116,7 @@ def where(condition: Tensor, x: Operand, y: Operand) -> Tensor:
 def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """x limited to [min, max]; either may be None.
 
-    Raises DTypeError for bounds of an integer x that its dtype cannot hold, as 0.5.
+    Raises DTypeError for bounds that are no numbers, or that an integer x's dtype cannot hold, as
+    0.5.
     """
     return Clamp(min=min, max=max)(x)

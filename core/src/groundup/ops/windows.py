@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from groundup.errors import ShapeError
-from groundup.shapes import Shape
+from groundup.shapes import Shape, as_integers
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
@@ -81,8 +81,8 @@ class Windows:
 
 
 def sizes(value: int | Sequence[int], rank: int, name: str) -> Shape:
-    """One number for every axis, or one per axis. Raises ShapeError for another count."""
-    found = (value,) * rank if isinstance(value, int) else tuple(value)
+    """One number for every axis, or one per axis. Raises ShapeError for others, or too many."""
+    found = as_integers((value,), name) * (rank if hasattr(value, "__index__") else 1)
     if len(found) != rank:
         raise ShapeError(f"{name} must be one number or {rank}, got {found}")
     return found
