@@ -175,10 +175,30 @@ def _attention_operands(
 
 
 def matmuls(bench: Bench) -> Iterator[tuple[str, dict[str, object]]]:
-    """For comparison: what part of the card's peak products reach."""
+    """Large products, and those of gpt-12m's step: forward and the gradients of x and weight."""
+    tiles = {str(each.tile): each.rate for each in bench.device.machine.rated}  # type: ignore[attr-defined]
+    yield "tiles", {name: float(f"{rate:.3g}") for name, rate in tiles.items()}
     for n in (2048, 4096):
         x = bench.normal(n, n)
         yield f"matmul {n}", bench.speed(REGISTRY["matmul"](), [x, x])
+        yield f"matmul {n}, y turned", bench.speed(REGISTRY["matmul"](), [x, x.mT])
+        yield f"matmul {n}, x turned", bench.speed(REGISTRY["matmul"](), [x.mT, x])
+        if g.float16 in bench.device.info.dtypes:
+            half = x.astype("float16")
+            yield f"matmul {n}, float16", bench.speed(REGISTRY["matmul"](), [half, half])
+    tokens = BATCH * CONTEXT
+    for inner, columns in ((EMBED, 3 * EMBED), (EMBED, 4 * EMBED), (4 * EMBED, EMBED)):
+        x, weight, grad = (
+            bench.normal(*shape) for shape in ((tokens, inner), (columns, inner), (tokens, columns))
+        )
+        for name, inputs in {
+            "": [x, weight.mT], " to x": [grad, weight], " to weight": [grad.mT, x],
+        }.items():  # fmt: skip
+            label = f"linear {inner} to {columns}{', gradient' if name else ''}{name}"
+            yield label, bench.speed(REGISTRY["matmul"](), inputs)
+    row, weight = bench.normal(1, 4096), bench.normal(4096, 4096)
+    yield "one row by 4096 x 4096", bench.bandwidth(REGISTRY["matmul"](), [row, weight.mT])
+    yield "the same, turned", bench.bandwidth(REGISTRY["matmul"](), [row, weight])
 
 
 def steps(bench: Bench) -> Iterator[tuple[str, dict[str, object]]]:

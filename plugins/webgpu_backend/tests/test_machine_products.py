@@ -19,7 +19,7 @@ MATRICES = {
     "long": (9, 2000, 12), "few rows": (3, 40, 100), "few columns": (100, 40, 2),
     "few of odd length": (2, 7, 65), "one row": (1, 300, 64),
 }  # fmt: skip
-BUSY = 1 << 16
+BUSY = 1 << 15
 
 
 def numbers(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -111,6 +111,7 @@ def test_cuts() -> None:
     assert gradient.share % gradient.tile.depth == 0
     assert (gradient.pieces - 1) * gradient.share < 16384 <= gradient.pieces * gradient.share
     assert best_cut(GUESSED, BUSY, (32, 32, 64), 1000).pieces == 1, "enough to do already"
+    assert best_cut(GUESSED, BUSY, (32, 32, 64), 1).pieces == 1, "not worth another dispatch"
     assert best_cut(GUESSED, BUSY, (16, 4096, 4096), 1).tile.rows == 32
     quick = Rated(Tile(64, 64), 9.0)
     assert best_cut((*GUESSED, quick), BUSY, (4096, 4096, 4096), 1).tile == quick.tile

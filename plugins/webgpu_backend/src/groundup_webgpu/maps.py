@@ -124,6 +124,37 @@ def mapped(value: str, operands: Any, out: Layout, target: int = OUT) -> Stage:
     return attrs.evolve(made, aligned=vectors)
 
 
+def placed(number: int, x: Layout, window: Layout, start: int) -> Stage:
+    """Operand `number` into a window of the output that begins at `start`: x's shape, the output's
+    strides.
+    """
+    made = _placed(number, x, window, start, 1)
+    shape, steps = collapsed(x.shape, x.strides, window.strides)
+    others = [s for own in steps for s in own[:-1]]
+    beside = all(own[-1] == 1 for own in steps)
+    if not beside or any(n % 4 for n in (shape[-1], start, *others)):
+        return made
+    return attrs.evolve(made, aligned=_placed(number, x, window, start, 4))
+
+
+def _placed(number: int, x: Layout, window: Layout, start: int, width: int) -> Stage:
+    """By numbers or by vectors."""
+    parameters = Parameters(2)
+    shape, (read, written) = collapsed(x.shape, x.strides, window.strides)
+    if width > 1:  # neighbours in both
+        shape = (*shape[:-1], shape[-1] // width)
+        read, written = ((*own[:-1], width) for own in (read, written))
+    index = walk(parameters, "i", shape, place=written, at0=read)
+    index += f"\n    place = (place + {parameters.add(start)}) / {width};"
+    parts = {
+        "size": parameters.add(x.size // width), "index": index, "value": f"load0(at0 / {width})",
+    }  # fmt: skip
+    kinds = STORED[window.dtype], STORED[x.dtype]
+    out, given = (f"vec4<{k}>" if width > 1 else k for k in kinds)
+    groups = spread(x.size // width, 256)
+    return Stage("map", parts, tuple(parameters.values), ((OUT, out), (number, given)), groups)
+
+
 def each_element(
     parameters: Parameters, operands: Any, out: Layout, index: str, value: str, target: int = OUT
 ) -> Stage:

@@ -23,7 +23,7 @@ from groundup_webgpu.source import (
 from groundup_webgpu.tiles import Cut, Tile, best_cut
 
 _ITEM: Final = 4  # bytes of an element in scratch memory
-_HEAVY: Final = 2  # threads whose registers are full: so many fewer are at work at once
+_HEAVY: Final = 3  # threads that have much to do between waits: so many fewer keep the device busy
 
 
 def tiled(product: Product, machine: Machine) -> list[Stage]:
@@ -117,6 +117,7 @@ def _shape(cut: Cut) -> dict[str, str]:
     own = min(8, tile.columns // 8)  # neighbours of 32 threads in a row of the tile
     return {
         "threads": str(tile.threads), "depth": str(tile.depth), "buffers": str(tile.buffers),
+        "step": str(tile.step),
         "x_quads": str(tile.rows // 4), "y_quads": str(tile.columns // 4),
         "beside": str(own), "below": str(32 // own), "sets": str(_sets(tile)),
         "deep": str(tile.deep), "blocks": str(tile.deep * tile.buffers),

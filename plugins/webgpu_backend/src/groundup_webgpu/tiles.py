@@ -20,19 +20,21 @@ _LONGEST: Final = 1 << 18  # terms of a piece at most; Mesa's software driver li
 # What adding up costs, in operations of a product: for each element of a piece (written and read:
 # about 8 bytes, at 15 operations in the time of a byte), and for one more dispatch.
 _PER_ELEMENT: Final = 120.0
-_PER_DISPATCH: Final = 1e8
+_PER_DISPATCH: Final = 3e8
 
 
 @attrs.frozen
 class Tile:
     """Rows and columns of the result; how many terms are in workgroup memory at once (`depth`),
-    and how often (`buffers`): with two, one is filled while the other is read.
+    and how often (`buffers`): with two, one is filled while the other is read; and how many quads
+    of terms are written out in a turn of the loop over them (`step`).
     """
 
     rows: int
     columns: int
     depth: int = 16
     buffers: int = 1
+    step: int = 1
 
     @property
     def threads(self) -> int:
@@ -50,8 +52,9 @@ class Tile:
         return (self.rows + self.columns) // 4 * self.depth * self.buffers
 
     def __str__(self) -> str:
-        """As in tables and variables: 128x128x16x1."""
-        return f"{self.rows}x{self.columns}x{self.depth}x{self.buffers}"
+        """As in tables and variables: 128x128x16x1, or 128x128x16x1x4 with a step of four."""
+        sizes = (self.rows, self.columns, self.depth, self.buffers, self.step)
+        return "x".join(map(str, sizes if self.step > 1 else sizes[:-1]))
 
 
 @attrs.frozen
@@ -65,7 +68,8 @@ class Rated:
 # Guesses from what their threads load for a multiplication, for a device that was not measured.
 GUESSED: Final = (
     Rated(Tile(128, 128), 1.0), Rated(Tile(128, 128, depth=8, buffers=2), 0.99),
-    Rated(Tile(128, 128, buffers=2), 0.98), Rated(Tile(128, 64), 0.85),
+    Rated(Tile(128, 128, step=4), 0.98), Rated(Tile(128, 128, depth=8, buffers=2, step=2), 0.97),
+    Rated(Tile(128, 128, buffers=2), 0.96), Rated(Tile(128, 64), 0.85),
     Rated(Tile(64, 64, buffers=2), 0.7), Rated(Tile(64, 64), 0.69),
     Rated(Tile(128, 32), 0.5), Rated(Tile(32, 128), 0.5),
 )  # fmt: skip

@@ -111,17 +111,19 @@ $fetch_blocks
         if (k < begin) {
             continue;
         }
-        for (var own = first; own < first + DEEP; own += 1) {
+        for (var own = first; own < first + DEEP; own += ${step}) {
+            // repeat m ${step}
             // repeat n 4
-            let a{n} = x_tile[own][{n}][line];
-            let b{n} = y_tile[own][{n}][quad];
-            let c{n} = x_tile[own][{n}][line + X_QUADS / 2];
-            let d{n} = y_tile[own][{n}][quad + Y_QUADS / 2];
+            let a{m}{n} = x_tile[own + {m}][{n}][line];
+            let b{m}{n} = y_tile[own + {m}][{n}][quad];
+            let c{m}{n} = x_tile[own + {m}][{n}][line + X_QUADS / 2];
+            let d{m}{n} = y_tile[own + {m}][{n}][quad + Y_QUADS / 2];
             // repeat i 4
-            s{i} += a{n}[{i}] * b{n};
-            t{i} += a{n}[{i}] * d{n};
-            u{i} += c{n}[{i}] * b{n};
-            v{i} += c{n}[{i}] * d{n};
+            s{i} += a{m}{n}[{i}] * b{m}{n};
+            t{i} += a{m}{n}[{i}] * d{m}{n};
+            u{i} += c{m}{n}[{i}] * b{m}{n};
+            v{i} += c{m}{n}[{i}] * d{m}{n};
+            // end
             // end
             // end
         }
