@@ -25,19 +25,20 @@ OPTIONS: Final = ("-std=c++17",)  # and no fast math: results are IEEE 754's
 # The assembler's lines about one kernel.
 _USED: Final = re.compile(
     r"Function properties for (\w+)\n.*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?\n"
-    r".*?Used (\d+) registers"
+    r".*?Used (\d+) registers(?:.*?(\d+) bytes smem)?"
 )
 
 
 @attrs.frozen
 class Resources:
     """Of one kernel: bytes of local memory and those that registers were spilled to, registers of a
-    thread.
+    thread, bytes of shared memory that it always has.
     """
 
     stack: int
     spilled: int
     registers: int
+    shared: int = 0
 
 
 def choose_target(capability: tuple[int, int], known: Sequence[int]) -> str | None:
@@ -83,7 +84,9 @@ class Nvrtc:
         """
         with self._compiled(source, target, name, (*OPTIONS, "--ptxas-options=-v")) as program:
             log = self._fetch("nvrtcGetProgramLog", program).decode()
-        return {found[1]: Resources(*map(int, found.groups()[1:])) for found in _USED.finditer(log)}
+        return {
+            found[1]: Resources(*map(int, found.groups("0")[1:])) for found in _USED.finditer(log)
+        }
 
     @contextmanager
     def _compiled(

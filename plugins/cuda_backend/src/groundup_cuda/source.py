@@ -110,6 +110,11 @@ def walk(parameters: Parameters, number: str, shape: Shape, **strides: Shape) ->
     return _lines(lines)
 
 
+def without(axis: int, sizes: Shape) -> Shape:
+    """A shape, or strides, with one axis less."""
+    return sizes[:axis] + sizes[axis + 1 :]
+
+
 def extent(shape: Shape, strides: Shape) -> int:
     """The largest distance from its beginning that a view reaches, either way."""
     return sum(max(n - 1, 0) * abs(s) for n, s in zip(shape, strides, strict=True))
