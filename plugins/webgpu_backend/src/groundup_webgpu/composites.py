@@ -12,6 +12,12 @@ from typing import Any, Final, TypeAlias
 from groundup.backends.api import Declined
 from groundup.layout import Layout
 from groundup_webgpu.attention import attention, attention_backward, cached_attention
+from groundup_webgpu.channels import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+)
 from groundup_webgpu.fusion import fused
 from groundup_webgpu.loss import cross_entropy, cross_entropy_backward
 from groundup_webgpu.machine import Machine
@@ -19,6 +25,7 @@ from groundup_webgpu.normalization import normalized, normalized_backward
 from groundup_webgpu.optimizer import global_norm, update
 from groundup_webgpu.ordering import cumsum, ordered
 from groundup_webgpu.placing import clamp, concat, one_hot, rotary, triangle
+from groundup_webgpu.pools import pool, pool_backward
 from groundup_webgpu.selection import categorical, dropout, extremum_at
 from groundup_webgpu.softmax import logsumexp, softmax, softmax_backward
 from groundup_webgpu.source import Stage
@@ -40,11 +47,20 @@ COMPOSITES: Final[dict[str, Maker]] = {
     "scaled_dot_product_attention_backward": attention_backward,
     "clamp": clamp, "concat": concat, "tril": triangle, "triu": triangle, "one_hot": one_hot,
     "sort": ordered, "topk": ordered, "cumsum": cumsum,
+    "max_pool2d": pool, "avg_pool2d": pool,
+    "max_pool2d_backward": pool_backward, "avg_pool2d_backward": pool_backward,
+    "batch_norm": batch_norm, "batch_norm_backward": batch_norm_backward,
+    "group_norm": group_norm, "group_norm_backward": group_norm_backward,
     "rotary_embedding": rotary, "categorical": categorical,
     "argmax": extremum_at, "argmin": extremum_at, "dropout": dropout,
     "adamw": update, "sgd": update, "global_norm": global_norm, "fused": fused,
 }  # fmt: skip
 # Whose inputs are read in row-major order.
-IN_ORDER: Final = frozenset({"adamw", "sgd", "global_norm"})
+IN_ORDER: Final = frozenset(
+    {
+        "adamw", "sgd", "global_norm",
+        "batch_norm", "batch_norm_backward", "group_norm", "group_norm_backward",
+    }
+)  # fmt: skip
 # Each element of whose aliased outputs is written after the last read of it.
 IN_PLACE: Final = frozenset({"adamw", "sgd", "fused", "dynamic_update_slice"})

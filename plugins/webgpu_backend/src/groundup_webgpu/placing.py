@@ -12,7 +12,7 @@ from groundup.dtypes import float32
 from groundup.layout import Layout
 from groundup_webgpu.expressions import limited
 from groundup_webgpu.machine import Machine
-from groundup_webgpu.maps import Body, each_element
+from groundup_webgpu.maps import Body, each_element, placed
 from groundup_webgpu.source import (
     OUT,
     STORED,
@@ -52,12 +52,9 @@ def concat(op: Any, inputs: Layouts, outputs: Layouts, machine: Machine) -> list
     (out,) = outputs
     axis, start, stages = op.axis % out.rank, 0, []
     for i, x in enumerate(inputs, 1):
-        window = Layout(x.shape, out.strides, out.dtype)
-        parameters = Parameters(2)
-        index = walk(parameters, "i", x.shape, place=window.strides, at0=x.strides)
-        index += f"\n    place += {parameters.add(start * out.strides[axis])};"
         if x.size:
-            stages.append(each_element(parameters, [(i, x)], window, index, "load0(at0)"))
+            window = Layout(x.shape, out.strides, out.dtype)
+            stages.append(placed(i, x, window, start * out.strides[axis]))
         start += x.shape[axis]
     return stages
 

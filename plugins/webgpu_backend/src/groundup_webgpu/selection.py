@@ -1,4 +1,4 @@
-"""argmax, argmin and dropout: one dispatch each."""
+"""argmax, argmin, categorical and dropout: one dispatch each."""
 
 from __future__ import annotations
 
@@ -50,18 +50,52 @@ def extremum_at(
     if too_wide(rows.width):
         return Declined("rows are too wide")
     parameters = Parameters(2)
-    lanes = lanes_for(rows.count, rows.width, rows.step == 1, machine)
+    element = f"load0(at0 + c * {parameters.add(rows.step)})"
+    parts = _found(op, x, rows, parameters, machine)
+    return [_extremum({**parts, "element": element, "functions": ""}, (out, x), rows, parameters)]
+
+
+def categorical(
+    op: Any, inputs: Layouts, outputs: Layouts, machine: Machine
+) -> list[Stage] | Declined:
+    """The argmax of logits and noise, which each thread draws for the elements that it reads."""
+    (x, state), (out,) = inputs, outputs
+    if not out.size:
+        return []
+    rows = rows_of(x)
+    if too_wide(rows.width):
+        return Declined("rows are too wide")
+    parameters = Parameters(3)
+    element = f"load0(at0 + c * {parameters.add(rows.step)})"
+    noise = {"width": parameters.add(rows.width), "state_step": parameters.add(state.strides[0])}
     parts = {
+        **_found(op, x, rows, parameters, machine), "element": f"{element} + noise(i, c)",
+        "functions": fragment("gumbel", noise),
+    }  # fmt: skip
+    made = _extremum(parts, (out, x, state), rows, parameters)
+    return [attrs.evolve(made, includes=("philox",))]
+
+
+def _found(
+    op: Any, x: Layout, rows: Rows, parameters: Parameters, machine: Machine
+) -> dict[str, str]:
+    """What kernels that look for an extremum of rows have in common."""
+    lanes = lanes_for(rows.count, rows.width, rows.step == 1, machine)
+    return {
         "lanes": str(lanes), "type": computed(x.dtype),
         "rows": parameters.add(rows.count), "units": parameters.add(rows.width),
-        "step0": parameters.add(rows.step),
         "nan": indented(_NAN) if x.dtype.is_floating else "",
-        "beyond": "b > a" if op.name == "argmax" else "b < a",
+        "beyond": "b < a" if op.name == "argmin" else "b > a",
         "index": begins(parameters, 1, rows.lead, (), at0=rows.steps),
     }  # fmt: skip
-    memory = ((0, STORED[out.dtype]), (1, STORED[x.dtype]))
-    groups = spread(rows.count, WORKERS // lanes)
-    return [Stage("extremum_at", parts, tuple(parameters.values), memory, groups)]
+
+
+def _extremum(
+    parts: dict[str, str], operands: Layouts, rows: Rows, parameters: Parameters
+) -> Stage:
+    memory = tuple((i, STORED[x.dtype]) for i, x in enumerate(operands))
+    groups = spread(rows.count, WORKERS // int(parts["lanes"]))
+    return Stage("extremum_at", parts, tuple(parameters.values), memory, groups)
 
 
 def dropout(op: Any, inputs: Layouts, outputs: Layouts, machine: Machine) -> list[Stage] | Declined:

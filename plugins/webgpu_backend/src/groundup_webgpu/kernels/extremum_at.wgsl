@@ -16,6 +16,7 @@ $nan
     return $beyond;
 }
 
+$functions
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -30,7 +31,7 @@ $index
     var value = load0(at0);
     var place = -1;
     for (var c = i32(lane); c < $units; c += i32(LANES)) {
-        let x = load0(at0 + c * $step0);
+        let x = $element;
         if (better(value, place, x, c)) {
             value = x;
             place = c;
