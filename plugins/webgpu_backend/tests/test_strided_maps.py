@@ -147,3 +147,36 @@ def test_rows_added_where_indices_say(machine_device: Any) -> None:
         x = g.ones(rows, width, device=machine_device)
         found = x.scatter_add(indices, g.from_numpy(source, machine_device), 0)
         np.testing.assert_array_equal(found.numpy(), wanted)
+
+
+def test_rows_are_gathered_by_vectors(machine_device: Any) -> None:
+    for width in (8, 6):
+        table = whole(9, width)
+        ids = np.array([[3, 0, -1], [8, 9, 3]], np.int32)
+        x = g.from_numpy(table, machine_device)
+        found = g.nn.functional.embedding(g.from_numpy(ids, machine_device), x).numpy()
+        inside = ((ids >= 0) & (ids < 9))[..., None]
+        np.testing.assert_array_equal(found, np.where(inside, table[ids % 9], 0))
+        wide = g.from_numpy(ids.reshape(6, 1), machine_device).expand(6, width)
+        op = REGISTRY["gather"](axis=0)
+        np.testing.assert_array_equal(op(x, wide).numpy(), found.reshape(6, width))
+        out = [Layout.contiguous(op.infer(x.spec, wide.spec))]
+        (stage,) = machine_device.kernel(op, [x._view.layout, wide._view.layout], out)._stages
+        assert (stage.aligned is not None) == (width == 8)
+        own = g.from_numpy(RANDOM.integers(0, 9, (6, width)).astype(np.int32), machine_device)
+        wanted = np.take_along_axis(table, own.numpy(), 0)
+        np.testing.assert_array_equal(op(x, own).numpy(), wanted)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_parts_are_put_together_by_vectors(machine_device: Any, axis: int) -> None:
+    for last in (8, 6):
+        arrays = [whole(*[size + i * (a == axis) * 4 for a, size in enumerate((2, 3, last))])
+                  for i in range(3)]  # fmt: skip
+        xs = [g.from_numpy(array, machine_device) for array in arrays]
+        op = REGISTRY["concat"](axis=axis)
+        np.testing.assert_array_equal(op(*xs).numpy(), np.concatenate(arrays, axis))
+        outs = [Layout.contiguous(op.infer(*[x.spec for x in xs]))]
+        stages = machine_device.kernel(op, [x._view.layout for x in xs], outs)._stages
+        if last == 8 or axis:  # else each part is in one piece, and its size decides
+            assert [stage.aligned is not None for stage in stages] == [last == 8] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -10,6 +11,7 @@ import attrs
 from groundup.backends.api import Declined
 from groundup.layout import Layout
 from groundup.ops.op import Op
+from groundup.shapes import Shape
 from groundup_webgpu.composites import COMPOSITES
 from groundup_webgpu.contraction import matmul
 from groundup_webgpu.expressions import cast, expression
@@ -22,10 +24,12 @@ from groundup_webgpu.source import (
     STORED,
     Parameters,
     Stage,
+    collapsed,
     computed,
     indented,
     spread,
     walk,
+    widened,
 )  # fmt: skip
 
 Layouts: TypeAlias = Sequence[Layout]
@@ -162,21 +166,61 @@ def _update_slice(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
 
 
 def _gather(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
-    """x at the same place, but at the index on `axis`; zero for an index that is out of range."""
+    """x at the same place, but at the index on `axis`; zero for an index that is out of range.
+
+    By vectors where one index stands for neighbours, as in an embedding.
+    """
     x, indices = inputs
     axis = op.axis % x.rank
-    parameters = Parameters(3)
     others = tuple(0 if a == axis else s for a, s in enumerate(x.strides))
-    index = walk(
-        parameters, "i", out.shape, place=out.strides, at0=others, at1=indices.strides
-    )  # fmt: skip
-    bound, step = parameters.add(x.shape[axis]), parameters.add(x.strides[axis])
-    lines = ["let chosen = load1(at1);", f"let inside = chosen >= 0 && chosen < {bound};"]
-    lines.append(f"let from_place = select(0, at0 + chosen * {step}, inside);")
-    value = f"select({computed(x.dtype)}(), load0(from_place), inside)"
-    return [
-        each_element(parameters, enumerate(inputs, 1), out, f"{index}\n{indented(lines)}", value)
-    ]
+    shape, steps = collapsed(out.shape, out.strides, others, indices.strides)
+    bound, step = x.shape[axis], x.strides[axis]
+    taken = _Gathered(shape, steps, bound, step)
+    kinds = [STORED[each.dtype] for each in (out, *inputs)]
+    made = taken.stage(kinds, 1)
+    return [attrs.evolve(made, aligned=taken.stage(kinds, 4)) if taken.whole else made]
+
+
+@attrs.frozen
+class _Gathered:
+    """Places of the output, of x but for the axis, and of the indices, over one shape."""
+
+    shape: Shape
+    steps: tuple[Shape, ...]
+    bound: int
+    step: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether vectors are read and written, each by one index."""
+        place, read, chosen = self.steps
+        beside = (place[-1], read[-1], chosen[-1]) == (1, 1, 0)
+        sizes = (self.shape[-1], self.step, *place[:-1], *read[:-1])
+        return beside and not any(size % 4 for size in sizes)
+
+    def stage(self, kinds: Sequence[str], width: int) -> Stage:
+        """By numbers or by vectors."""
+        out, x, indices = kinds
+        shape, (place, read, chosen) = self.shape, self.steps
+        if width > 1:
+            shape = (*shape[:-1], shape[-1] // width)
+            place, read = ((*own[:-1], width) for own in (place, read))
+            out, x = f"vec4<{out}>", f"vec4<{x}>"
+        parameters = Parameters(3)
+        add = parameters.add
+        index = walk(parameters, "i", shape, place=place, at0=read, at1=chosen)
+        lines = [
+            f"place = place / {width};",
+            "let chosen = load1(at1);", f"let inside = chosen >= 0 && chosen < {add(self.bound)};",
+            f"let from_place = select(0, at0 + chosen * {add(self.step)}, inside);",
+        ]  # fmt: skip
+        size = prod(shape)
+        parts = {
+            "size": add(size), "index": f"{index}\n{indented(lines)}",
+            "value": f"select({widened(x)}(), load0(from_place / {width}), inside)",
+        }  # fmt: skip
+        memory = ((OUT, out), (1, x), (2, indices))
+        return Stage("map", parts, tuple(parameters.values), memory, spread(size, 256))
 
 
 def _matmul(op: Any, inputs: Layouts, out: Layout, machine: Machine) -> list[Stage]:

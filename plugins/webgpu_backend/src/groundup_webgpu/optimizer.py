@@ -22,7 +22,7 @@ from groundup_webgpu.source import SCRATCH, STORED, Parameters, Stage, fragment,
 Layouts = Sequence[Layout]
 _TOGETHER: Final = 16  # tensors of one dispatch at most
 _RATES: Final = 32  # bytes of scratch memory: what kernels/rates.wgsl writes
-_TURNS: Final = 4  # elements that a thread updates
+_TURNS: Final = 4  # elements that a thread updates: a vector, where it can
 _PARTS: Final = 1024  # sums of squares of all tensors, about
 _FLOAT: Final = dtypes.float32
 
@@ -59,22 +59,34 @@ class _Tensors:
 
     def batch(self, chosen: Sequence[int]) -> Stage:
         """A dispatch that updates the chosen parameters."""
+        made = self._batch(chosen, vectors=False)
+        if all(self.outputs[i].size % 4 for i in chosen):
+            return made
+        return attrs.evolve(made, aligned=self._batch(chosen, vectors=True))
+
+    def _batch(self, chosen: Sequence[int], vectors: bool) -> Stage:
+        """With `vectors`, parameters that have no rest are updated by vectors."""
         states, count = self.op.states, len(chosen)
         written, read = (1 + states) * count, (2 + states) * count
-        memory = [(n, STORED[self.outputs[n].dtype]) for i in chosen for n in self._own(i, 1)]
+        quick = {i for i in chosen if vectors and self.outputs[i].size % 4 == 0}
+        memory = [
+            (n, kind(self.outputs[n].dtype, i in quick)) for i in chosen for n in self._own(i, 1)
+        ]
         memory.append((SCRATCH, "f32"))
         for i in chosen:
-            numbers = [3 + n for n in self._own(i, 2)]
-            memory += [(len(self.outputs) + n, STORED[self.inputs[n].dtype]) for n in numbers]
+            for n in (3 + own for own in self._own(i, 2)):
+                memory.append((len(self.outputs) + n, kind(self.inputs[n].dtype, i in quick)))
         parameters = Parameters(written + 1 + read)
         common = self._constants(parameters)
         texts, first = [], 0
         for j, i in enumerate(chosen):
             size = self.outputs[i].size
             last = first + -(-size // (WORKERS * _TURNS))
+            width = 4 if i in quick else 1
             own = {
                 "first": parameters.add(first), "last": parameters.add(last),
-                "size": parameters.add(size), "turns": str(_TURNS),
+                "size": parameters.add(size // width), "turns": str(_TURNS // width),
+                "width": str(width),
                 "decay": parameters.number(self.op.weight_decay[i], _FLOAT),
                 **_names(j, states, written),
             }  # fmt: skip
@@ -111,14 +123,15 @@ class _Tensors:
             return fragment("adamw_one", parts)
         direction, lines = "g", []
         if self.op.states:
-            old = f"{parts['state0']}(param({parts['state0_at']}u) + i)"
+            old = f"{parts['state0']}(param({parts['state0_at']}u) / {parts['width']} + i)"
             fresh = f"{old} * {parts['momentum']} + g * {parts['fresh']}"
             lines = [
                 f"let buffer = select({fresh}, g, load0(rates + 2) <= 1.0);",
-                f"{parts['save1']}(param({parts['save1_at']}u) + i, buffer);",
+                f"{parts['save1']}(param({parts['save1_at']}u) / {parts['width']} + i, buffer);",
             ]
             direction = f"(g + buffer * {parts['momentum']})" if self.op.nesterov else "buffer"
-        lines.append(f"{parts['save0']}(param({parts['save0_at']}u) + i, p - {direction} * lr);")
+        place = f"param({parts['save0_at']}u) / {parts['width']} + i"
+        lines.append(f"{parts['save0']}({place}, p - {direction} * lr);")
         step = "\n".join(f"            {line}" for line in indented(lines).split("\n"))
         return fragment("sgd_one", {**parts, "step": step})
 
