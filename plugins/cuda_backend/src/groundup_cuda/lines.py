@@ -10,7 +10,7 @@ from groundup_cuda.expressions import STORED
 from groundup_cuda.plans import Layouts
 from groundup_cuda.source import SCRATCH, THREADS, Parameters, Stage, stage
 
-_COLUMNS: Final = 32  # of a block
+_COLUMNS: Final = 8  # of a block: 32 bytes, as much as memory gives at least
 
 
 def joined_lines(name: str, lines: int, vectors: Layouts, first: int) -> Stage:
@@ -22,5 +22,5 @@ def joined_lines(name: str, lines: int, vectors: Layouts, first: int) -> Stage:
     return stage(
         "columns", name, parameters, operands, many * -(-size // _COLUMNS) * THREADS,
         [scratch, *vectors], columns=parameters.add(size), lines=parameters.add(lines),
-        vectors=str(many), type=STORED[vectors[0].dtype],
+        vectors=str(many), type=STORED[vectors[0].dtype], tile=str(_COLUMNS),
     )  # fmt: skip

@@ -17,13 +17,13 @@ from groundup import dtypes
 from groundup.layout import Layout
 from groundup.shapes import Shape, normalize_axis
 from groundup_cuda.expressions import STORED
+from groundup_cuda.lines import joined_lines
 from groundup_cuda.plans import Layouts, Lowered
 from groundup_cuda.source import (
     OUT,
     SCRATCH,
     THREADS,
     Parameters,
-    Stage,
     collapsed,
     stage,
     walk,
@@ -145,22 +145,8 @@ def lower_norm_backward(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
         rows=parameters.add(rows), blocks=parameters.add(lines),
         eps=parameters.number(op.eps, "float"), **shared.parts(),
     )  # fmt: skip
-    joined = _columns(op.name, lines, outputs[1 : 1 + vectors])
+    joined = joined_lines(op.name, lines, outputs[1 : 1 + vectors], OUT - 1)
     return Lowered([made, joined], copied, scratch.size * 4)
-
-
-def _columns(name: str, lines: int, outputs: Layouts) -> Stage:
-    """Scratch lines, each of all vectors, to those outputs, which are the second and so on."""
-    vector, vectors = outputs[0], len(outputs)
-    parameters = Parameters(vectors + 1)
-    operands = [*[OUT - 1 - k for k in range(vectors)], SCRATCH]
-    threads = vectors * -(-vector.size // _WARP) * THREADS
-    scratch = Layout((lines, vectors * vector.size), (vectors * vector.size, 1), dtypes.float32)
-    return stage(
-        "columns", name, parameters, operands, threads, [scratch, vector],
-        columns=parameters.add(vector.size), lines=parameters.add(lines), vectors=str(vectors),
-        type=STORED[vector.dtype],
-    )  # fmt: skip
 
 
 def lower_softmax(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:

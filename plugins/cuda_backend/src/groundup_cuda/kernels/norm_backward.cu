@@ -9,8 +9,9 @@
 // Behind a residual addition the gradient of its sum is added to dx, and dx may be written twice, the
 // second time in another type. Each operand has a type of its own.
 //
-// Bytes: x, grad and dx, and those two if they are there. 65536 x 1024 of bfloat16: 403 MB, on an H100 (copy 3000 GB/s) no less than
-// 134 us.
+// Bytes: x, grad and dx, and those two if they are there. 65536 x 1024 of bfloat16: 403 MB, on an
+// H100 (copy 3000 GB/s) no less than 134 us. In a mixed step, 16384 x 384 with grad in bfloat16 and dx
+// in both: 101 MB, 34 us.
 
 template <int W> __device__ inline void ${name}_rows(const Parameters<$count> &p, float *own) {
     typedef $index_type Index;
