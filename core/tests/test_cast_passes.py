@@ -132,6 +132,27 @@ def test_casts_of_state_are_one_op_at_the_first_of_them() -> None:
     assert [value.spec.shape for value in node.outputs] == [(3,), (4, 3)]
 
 
+def test_copies_that_are_soon_free_again_are_made_one_by_one() -> None:
+    weights = [wide(256, 256) for _ in range(3)]
+    biases = [wide(256) for _ in range(3)]
+
+    def function(x: Tensor) -> Tensor:
+        for weight, bias in zip(weights, biases, strict=True):
+            x = ops.linear(x, weight.astype("bfloat16"), bias.astype("bfloat16"))
+        return x
+
+    program = absorbed(function, narrow(1, 256))
+    assert kinds(program) == ["cast", "foreach_cast", "linear", "cast", "linear", "cast", "linear"]
+
+    def again(x: Tensor) -> Tensor:
+        copies = [weight.astype("bfloat16") for weight in weights]
+        for copy in (*copies, *reversed(copies)):
+            x = x @ copy
+        return x
+
+    assert kinds(absorbed(again, narrow(1, 256))) == ["foreach_cast"] + ["matmul"] * 6
+
+
 def test_updates_take_over_memory_but_not_that_of_casts() -> None:
     parameters = (("count", 1), ("weight_decay", (0.0,)), ("momentum", 0.9))
     op = Recast(call=("sgd", parameters), given=((4, gu.float32),))

@@ -23,6 +23,7 @@ from groundup.program.program import Node, Program, Value
 # They are bound by memory and compute in float32 whatever they load; products want narrow operands,
 # and elementwise ops have a pass of their own.
 _FAMILIES: Final = frozenset({"loss", "normalization", "optimizer", "reduction"})
+_SMALL: Final = 1 << 16  # bytes of a copy that may live longer than it must
 _NEAR: Final = 8  # nodes for which a result in a second dtype may wait until it is read
 
 
@@ -119,24 +120,35 @@ def gather_casts(program: Program) -> Program:
     """Casts to narrower floats of what outlives a run, such as weights, in one op at the first of
     them.
 
-    All copies are there from then on: up to half of what the parameters take. What the backward
-    pass casts again, because somebody asked for it (`checkpoint`), stays by itself.
+    Of large copies only if most are needed until the last one is made, as they are in a training
+    step: without a backward pass each is soon free again, and all of them together would take half
+    of what the parameters take. What the backward pass casts again, because somebody asked for it
+    (`checkpoint`), stays by itself.
     """
+    lives = Lifetimes(program)
     captured = frozenset(program.captured)
     groups: dict[tuple[DType, bool], list[int]] = {}
     for time, node in enumerate(program.nodes):
         if _narrows(node) and node.inputs[0] in captured:
             key = node.outputs[0].spec.dtype, node.lane == "backward"
             groups.setdefault(key, []).append(time)
-    nodes: list[Node | None] = list(program.nodes)
-    for (dtype, _), times in groups.items():
+    nodes: dict[int, Node | None] = dict(enumerate(program.nodes))
+    for (dtype, _), candidates in groups.items():
+        times = _worth_it(lives, candidates)
         if len(times) > 1:
-            members = [program.nodes[time] for time in times]
-            nodes[times[0]] = _together(dtype, members)
-            for time in times[1:]:
-                nodes[time] = None
-    kept = tuple(node for node in nodes if node is not None)
+            nodes.update(dict.fromkeys(times))
+            nodes[times[0]] = _together(dtype, [program.nodes[time] for time in times])
+    kept = tuple(node for node in nodes.values() if node is not None)
     return attrs.evolve(program, nodes=kept)
+
+
+def _worth_it(lives: Lifetimes, casts: Sequence[int]) -> Sequence[int]:
+    """Those whose copies may live from the first cast on without need for more memory in all."""
+    nbytes = {time: lives.nodes[time].outputs[0].spec.nbytes for time in casts}
+    kept = [t for t in casts if lives.last_read(lives.nodes[t].outputs[0]) > casts[-1]]
+    if 2 * sum(nbytes[time] for time in kept) > sum(nbytes.values()):
+        return [time for time in casts if time in kept or nbytes[time] <= _SMALL]
+    return [time for time in casts if nbytes[time] <= _SMALL]
 
 
 def _together(dtype: DType, casts: Sequence[Node]) -> Node:
