@@ -169,3 +169,28 @@ def test_large_kernels_stay_in_registers(arch: int) -> None:
     assert used.keys() == made.keys()
     assert not {name: each for name, each in used.items() if each.stack or each.spilled}
     assert max(each.registers for each in used.values()) <= 128
+
+
+def test_kernels_of_huge_tensors_compile() -> None:
+    """Indices of 64 bits."""
+    x, lines = of(1 << 14, 64, 64, 64, dtype="bfloat16"), of(1 << 22, 1 << 10)
+    weight, vector = of(64, 64, 3, 3, dtype="bfloat16"), of(64, dtype="bfloat16")
+    pool = {"kernel": (2, 2), "stride": (2, 2)}
+    half = of(1 << 14, 64, 32, 32, dtype="bfloat16")
+    made = [
+        *lowered("sort", lines).steps, *lowered("sort", lines, axis=0).steps,
+        *lowered("topk", lines, k=3, axis=0).steps, *lowered("cumsum", lines).steps,
+        *lowered("cumsum", lines, axis=0).steps, *lowered("max_pool2d", x, **pool).steps,
+        *lowered("max_pool2d_backward", x, half, half, **pool).steps,
+        *lowered("group_norm", x, vector, vector, groups=4).steps,
+        *lowered("group_norm_backward", x, vector, x, groups=4).steps,
+        *lowered("batch_norm_backward", x, vector, vector, vector, x).steps,
+        *lowered("conv2d", x, weight, padding=(1, 1)).steps,
+        *lowered("conv2d", of(*x.shape), of(*weight.shape), padding=(1, 1)).steps,
+        *lowered("conv2d_backward_weight", x, x, kernel=(3, 3), padding=(1, 1)).steps,
+        *lowered("conv_transpose2d", half, weight, stride=(2, 2)).steps,
+    ]  # fmt: skip
+    stages = {step.name: step for step in made if isinstance(step, Stage)}
+    assert sum("typedef long long Index" in stage.source for stage in stages.values()) >= 20
+    source = "\n".join([prelude(), *[stage.source for stage in stages.values()]])
+    assert nvrtc().compile(source, "sm_90")

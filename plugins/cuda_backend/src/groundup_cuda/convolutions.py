@@ -168,6 +168,7 @@ def _product(
     numbers = {
         "groups": form.groups, "rows": form.rows, "columns": columns, "inner": inner,
         "pieces": pieces, "piece": -(-inner // pieces), "results": results,
+        "inner1": form.inner[1], "inner2": form.inner[2],
         "left_group": form.left.group, "left_row": form.left.row,
         "right_group": form.right.group, "out_group": form.out.group, "out_row": form.out.row,
         "bias_step": bias.strides[0] if bias else 0,
@@ -211,8 +212,17 @@ def _walks(form: _Form, parameters: Parameters) -> dict[str, str]:
         "out_column": walk(parameters, "c", form.columns, out_at=form.out.column),
         "left_inner": walk(parameters, "k", form.inner, **left),
         "right_inner": walk(parameters, "k", form.inner, **right),
-        "both_inner": walk(parameters, "k", form.inner, **left, **right),
+        "inner_places": _places(parameters, **left, **right),
     }
+
+
+def _places(parameters: Parameters, **strides: Shape) -> str:
+    """Statements that make the named places of k0, k1 and k2, the steps on the inner axes."""
+    lines = []
+    for name, steps in strides.items():
+        terms = [f"k{a} * (Index){parameters.add(s)}" for a, s in enumerate(steps) if s]
+        lines.append(f"        const Index {name} = {' + '.join(terms) or '0'};")
+    return "\n".join(lines)
 
 
 def _settings(op: Any) -> list[tuple[int, tuple[int, int, int]]]:
