@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
 
 from groundup import support
 from groundup.backends.devices import device_for
+from groundup.errors import DTypeError, ShapeError
 from groundup.layout import Layout
 from groundup.ops import REGISTRY, Cost, Op
 from groundup.ops.lower import find_kernel, lower
@@ -162,3 +164,28 @@ def test_samples_are_arrays_of_the_dtype_that_was_asked_for() -> None:
         for dtype in op.dtypes:
             used = {o.array.dtype for case in cases_of(op, dtype) for o in case.inputs}
             assert not op.inputs or dtype.numpy in used | {np.dtype(np.int32)}, (name, dtype)
+
+
+def test_numbers_among_the_parameters_are_pythons() -> None:
+    assert REGISTRY["softmax"](axis=np.int64(1)) is REGISTRY["softmax"](axis=1)
+    assert REGISTRY["layer_norm"](eps=np.float64(0.5)) is REGISTRY["layer_norm"](eps=0.5)
+    assert REGISTRY["clamp"](min=np.float32(0.5)) is REGISTRY["clamp"](min=0.5)
+    assert REGISTRY["argmax"](axis=None) is REGISTRY["argmax"]()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "text"),
+    [
+        ("topk", {"k": 2.5}, "topk: k must be an integer, got 2.5"),
+        ("tril", {"diagonal": 0.5}, "tril: diagonal must be an integer, got 0.5"),
+        ("softmax", {"axis": [0]}, r"softmax: axis must be an integer, got \[0\]"),
+        ("argmax", {"axis": "x"}, "argmax: axis must be an integer, got 'x'"),
+        ("layer_norm", {"eps": "x"}, "layer_norm: eps must be a number, got a str"),
+        ("clamp", {"max": (1, 2)}, "clamp: max must be a number, got a tuple"),
+    ],
+)
+def test_what_is_no_number_is_refused_where_one_belongs(
+    name: str, parameters: dict[str, Any], text: str
+) -> None:
+    with pytest.raises((ShapeError, DTypeError), match=text):
+        REGISTRY[name](**parameters)

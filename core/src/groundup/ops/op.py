@@ -13,12 +13,14 @@ import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, dataclass_transform
 
 import attrs
+import numpy as np
 
 from groundup.dtypes import FLOATS, DType
-from groundup.errors import OpDefinitionError
+from groundup.errors import DTypeError, OpDefinitionError, ShapeError
 from groundup.layout import Layout, Spec
 from groundup.ops.accuracy import Accuracy
 
@@ -31,6 +33,7 @@ _PLAIN: Final[dict[type, Any]] = {}  # instances with the default parameters
 # The others, as long as anything refers to them: there are as many as a program slices tensors.
 _INSTANCES: Final[weakref.WeakValueDictionary[Any, Any]] = weakref.WeakValueDictionary()
 _lock: Final = threading.Lock()
+_NUMBERS: Final = ("int", "int | None", "float", "float | None")  # annotations of parameters
 
 
 class Ctx(Protocol):
@@ -72,11 +75,34 @@ class OpMeta(type):
                 return found
             bound = {**defaults, **params}
             key = (cls, *[_canonical(value) for value in bound.values()], *bound)
-            found = _INSTANCES.get(key)
+            try:
+                found = _INSTANCES.get(key)
+            except TypeError:  # a list, say
+                found = None
             if found is None:
+                numbers = {n: _number(cls, n, bound[n]) for n in cls._numbers if n in bound}
+                if any(numbers[name] is not bound[name] for name in numbers):
+                    return cls(**{**params, **numbers})
                 with _lock:
                     found = _INSTANCES.setdefault(key, super().__call__(**params))
             return found
+
+
+def _number(cls: type[Op], name: str, value: Any) -> Any:
+    """A number among the parameters, as Python has it. Raises ShapeError, DTypeError."""
+    kind, _, optional = cls._numbers[name].partition(" | ")
+    if value is None and optional:
+        return None
+    if kind == "int":
+        try:
+            return index(value)
+        except TypeError:
+            raise ShapeError(f"{cls.name}: {name} must be an integer, got {value!r}") from None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, int | float):
+        raise DTypeError(f"{cls.name}: {name} must be a number, got a {type(value).__name__}")
+    return value
 
 
 def _canonical(value: object) -> object:
@@ -114,6 +140,7 @@ class Op(metaclass=OpMeta):
     variadic: ClassVar[bool] = False  # infer takes *specs
     fields: ClassVar[tuple[str, ...]] = ()  # derived: names of the static parameters
     _defaults: ClassVar[dict[str, Any]] = {}
+    _numbers: ClassVar[dict[str, str]] = {}  # of the parameters that are: their annotations
 
     def __init_subclass__(cls, name: str = "", family: str = "") -> None:
         if vars(cls).get("__annotations__"):  # most ops add no parameter, and attrs takes its time
@@ -121,6 +148,7 @@ class Op(metaclass=OpMeta):
             found = attrs.fields(cls)  # type: ignore[arg-type]
             cls.fields = tuple(field.name for field in found)
             cls._defaults = {f.name: f.default for f in found if f.default is not attrs.NOTHING}
+            cls._numbers = {f.name: f.type for f in found if f.type in _NUMBERS}
         if family:
             cls.family = family
         if name:
