@@ -10,6 +10,7 @@ from groundup.backends.devices import default_device
 from groundup.errors import ConfigError
 from groundup.program.arenas import nbytes
 from groundup.program.drawing.figures import Figures, figures_of
+from groundup.train import programs
 from groundup.train.config import TrainConfig
 from groundup.train.dataset import Dataset, load_dataset
 from groundup.train.programs import largest_batch, trace_step
@@ -107,6 +108,13 @@ def test_the_largest_batch_fits_and_the_next_does_not(
         changed = config.changed({"batch_size": batch_size})
         assert (trace_step(changed, dataset, null.fresh()).peak <= limit) == fits
     assert largest_batch(config, dataset, 1000) == 0
+
+
+def test_no_larger_batch_than_that_is_tried(
+    config: TrainConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "MOST", 4)
+    assert largest_batch(config, dataset, 1 << 60) == 4
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         (changed(format=99), "program format 99"), (changed(outputs=[77]), "holds no program"),
         (changed(nodes=[]), "never made"), (changed(nodes=nodes), "an op 'mull'.*mul"),
         (changed(values=[]), "holds no program"),
+        (changed(result={"output": 7}), "holds no program"),
     ):  # fmt: skip
         save_arrays(path, arrays, bad)
         with pytest.raises(CheckpointError, match=message):

@@ -87,6 +87,7 @@ def load(path: StrPath, device: DeviceLike = None) -> Loaded:
         if record["format"] != FORMAT:
             raise CheckpointError(f"{path}: program format {record['format']}, not {FORMAT}")
         program, result = verify(_program_in(record)), _tree_in(record["result"])
+        put_together(result, range(len(program.outputs)).__getitem__)  # there is no other output
         _check_state(program, arrays)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, ProgramError) as error:
         if isinstance(error, CheckpointError):
@@ -174,7 +175,7 @@ def _program_in(record: Mapping[str, Any]) -> Program:
         outputs=chosen(record["outputs"]),
         effects=tuple(Effect(values[target], values[value]) for target, value in record["effects"]),
         setup=tuple(map(node, record["setup"])),
-        names={values[int(number)]: name for number, name in record["names"].items()},
+        names={values[int(number)]: str(name) for number, name in record["names"].items()},
     )
 
 

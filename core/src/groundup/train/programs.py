@@ -79,6 +79,7 @@ def largest_batch(config: TrainConfig, dataset: Dataset, memory: int) -> int:
     good, bad = 1, 2
     while bad <= MOST and fits(bad):
         good, bad = bad, 2 * bad
+    bad = min(bad, MOST + 1)
     while bad - good > 1:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if fits(middle) else (good, middle)
