@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+import operator
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
@@ -16,7 +18,7 @@ from groundup.ops.op import Op, has
 from groundup.shapes import Shape
 from groundup_conformance.budgets.expected import Expected
 from groundup_conformance.budgets.profile import Profile
-from groundup_conformance.budgets.units import Array
+from groundup_conformance.budgets.units import Array, flushed
 from groundup_conformance.oracle.moves import expand, select
 from groundup_conformance.oracle.number import Number, backpropagate, leaf
 from groundup_conformance.oracle.registry import (
@@ -30,6 +32,7 @@ from groundup_conformance.oracle.registry import (
 )
 
 Value: TypeAlias = "Number | Undecided | Array"
+E = TypeVar("E", Expected, Expected | None)
 # Beside what only moves elements, these keep or flip the sign of a zero.
 _SIGNED: Final = frozenset({"abs", "cast", "neg", "sort", "topk"})
 Change: TypeAlias = tuple[DType | None, Shape | None]
@@ -50,15 +53,7 @@ def forward(op: Op, inputs: Sequence[Array], profile: Profile) -> tuple[Expected
     Raises UnsupportedOp without reference and composition, other GroundupErrors for inputs that the
     op refuses.
     """
-    inputs = [np.asarray(x) for x in inputs]
-    with np.errstate(all="ignore"):
-        if not _is_known(op):
-            from groundup_conformance.oracle.fallback import composed_forward
-
-            return composed_forward(op, inputs, profile)
-        found = _evaluate(op, inputs, profile, numbers=False)
-        pairs = zip(found.outputs, found.specs, strict=True)
-        return tuple(as_expected(y, spec, profile, found.signed) for y, spec in pairs)
+    return _either_way(lambda inputs: _forward(op, inputs, profile), profile, inputs)
 
 
 def backward(
@@ -68,17 +63,55 @@ def backward(
 
     None for inputs that have no gradient, or one that is 0 everywhere. Raises as `forward`.
     """
-    inputs = [np.asarray(x) for x in inputs]
-    with np.errstate(all="ignore"):
-        if not _is_known(op):
-            from groundup_conformance.oracle.fallback import composed_backward
 
-            return composed_backward(op, inputs, cotangents, profile)
-        gradients = _gradients(op, inputs, cotangents, profile)
-        return tuple(
-            None if g is None else as_expected(g, Spec(x.shape, as_dtype(x.dtype)), profile)
-            for g, x in zip(gradients, inputs, strict=True)
-        )
+    def reference(
+        inputs: Sequence[Array], cotangents: Sequence[Array | None]
+    ) -> tuple[Expected | None, ...]:
+        return _backward(op, inputs, cotangents, profile)
+
+    return _either_way(reference, profile, inputs, cotangents)
+
+
+def _either_way(
+    reference: Callable[..., tuple[E, ...]], profile: Profile, *given: Sequence[Array | None]
+) -> tuple[E, ...]:
+    """What the reference says of what is given, and of zeros in place of subnormal numbers if a
+    device may read them so.
+    """
+    arrays = [[None if x is None else np.asarray(x) for x in each] for each in given]
+    with np.errstate(all="ignore"):
+        found = reference(*arrays)
+        if not profile.flushes:
+            return found
+        zeros = [[None if x is None else flushed(x) for x in each] for each in arrays]
+        if all(map(operator.is_, chain(*zeros), chain(*arrays))):
+            return found
+        pairs = zip(found, reference(*zeros), strict=True)
+        return tuple(x and attrs.evolve(x, flushed=y) for x, y in pairs)
+
+
+def _forward(op: Op, inputs: Sequence[Array], profile: Profile) -> tuple[Expected, ...]:
+    if not _is_known(op):
+        from groundup_conformance.oracle.fallback import composed_forward
+
+        return composed_forward(op, inputs, profile)
+    found = _evaluate(op, inputs, profile, numbers=False)
+    pairs = zip(found.outputs, found.specs, strict=True)
+    return tuple(as_expected(y, spec, profile, found.signed) for y, spec in pairs)
+
+
+def _backward(
+    op: Op, inputs: Sequence[Array], cotangents: Sequence[Array | None], profile: Profile
+) -> tuple[Expected | None, ...]:
+    if not _is_known(op):
+        from groundup_conformance.oracle.fallback import composed_backward
+
+        return composed_backward(op, inputs, cotangents, profile)
+    gradients = _gradients(op, inputs, cotangents, profile)
+    return tuple(
+        None if g is None else as_expected(g, Spec(x.shape, as_dtype(x.dtype)), profile)
+        for g, x in zip(gradients, inputs, strict=True)
+    )
 
 
 def as_expected(value: Value, spec: Spec, profile: Profile, signed: bool = False) -> Expected:
