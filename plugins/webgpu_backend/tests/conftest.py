@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import pytest
 
 import groundup as g
@@ -39,7 +40,8 @@ def _as(machine: Machine) -> Iterator[Any]:
     device: Any = g.device_for("webgpu:0")
     if machine.subgroups and "subgroups" not in device.info.features:
         pytest.skip("the adapter has no subgroups")
-    kept, device.machine = device.machine, machine
+    buffers = min(machine.buffers, device.machine.buffers)
+    kept, device.machine = device.machine, attrs.evolve(machine, buffers=buffers)
     device.plans.clear()
     yield device
     device.machine = kept
