@@ -155,7 +155,7 @@ def _forward(problem: Problem, out: Layout, vector: bool) -> Stage:
     parts = forward.parts(parameters, words)
     parts["logsumexp"] = indented([
         "    if (lane == 0) {",
-        "        let found = select(top[{i}] + log(sum[{i}]), -infinity(), sum[{i}] == 0.0);",
+        "        let found = select(top[{i}] + log_f32(sum[{i}]), -infinity(), sum[{i}] == 0.0);",
         "        save1(param(1u) + line, found);",
         "    }",
     ])  # fmt: skip

@@ -67,11 +67,11 @@ $prepare
         // repeat x $columns
         next = max(next, memory[$share_memory + {x} * GROUPS + own]);
         // end
-        let shrink = exp(top - next);
+        let shrink = power(top - next);
         top = next;
         sum *= shrink;
         // repeat j $each
-        s{j} = select(exp(s{j} - top), vec4<f32>(), s{j} == vec4<f32>(NEVER));
+        s{j} = select(power(s{j} - top), vec4<f32>(), s{j} == vec4<f32>(NEVER));
         sum += s{j};
         memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own] = s{j}$dropped;
         // end

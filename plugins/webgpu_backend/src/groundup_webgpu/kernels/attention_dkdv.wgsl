@@ -66,7 +66,7 @@ $query_beginnings
                 seen(s{j}.x, query{j}, key0, head), seen(s{j}.y, query{j}, key1, head),
                 seen(s{j}.z, query{j}, key2, head), seen(s{j}.w, query{j}, key3, head)
             );
-            let p{j} = select(exp(s{j} - shift_of(row{j})), vec4<f32>(), s{j} == vec4<f32>(NEVER));
+            let p{j} = select(power(s{j} - shift_of(row{j})), vec4<f32>(), s{j} == vec4<f32>(NEVER));
 $keep
             memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own] = p{j}$dropped;
             // end

@@ -80,7 +80,7 @@ $beginnings
             seen(s{j}.x, query0, key{j}, head), seen(s{j}.y, query1, key{j}, head),
             seen(s{j}.z, query2, key{j}, head), seen(s{j}.w, query3, key{j}, head)
         );
-        let d{j} = exp(s{j} - shift) * (t{j}$dropped - delta);
+        let d{j} = power(s{j} - shift) * (t{j}$dropped - delta);
         memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own]
             = select(d{j}, vec4<f32>(), s{j} == vec4<f32>(NEVER));
         // end

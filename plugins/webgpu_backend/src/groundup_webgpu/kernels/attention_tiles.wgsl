@@ -18,11 +18,18 @@ struct Head {
     number: i32,
 }
 
-fn seen(score: f32, query: i32, key: i32, head: Head) -> f32 {
-    if (query >= $queries || key >= $keys || key > query + $last) {
-        return NEVER;
-    }
-    return $score;
+// Without branches, which SwiftShader takes long to compile where there are many.
+fn seen(score: f32, at_query: i32, at_key: i32, head: Head) -> f32 {
+    let query = min(at_query, $queries - 1);
+    let key = min(at_key, $keys - 1);
+    let hidden = (at_query > query) | (at_key > key) | (at_key > at_query + $last);
+    return select($score, NEVER, hidden);
+}
+
+// exp of NaN is NaN, which not all drivers know.
+fn power(x: vec4<f32>) -> vec4<f32> {
+    let size = bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu);
+    return select(exp(x), x, size > vec4<u32>(0x7f800000u));
 }
 
 // 1 / (1 - p) or 0: dropout's factor, by the random bits of the place in (B, H, T, S).
