@@ -34,6 +34,7 @@ TINT = Path(__file__).with_name("tint.mjs")
 LARGE = Machine(software=False, memory=32768, buffers=16)
 MACHINES = {
     "portable": Machine(software=False), "large": LARGE, "software": Machine(software=True),
+    "subgroups": Machine(software=False, subgroups=True),
 }  # fmt: skip
 
 
@@ -124,6 +125,14 @@ def test_samples_of_every_op() -> None:
 @pytest.mark.slow
 def test_samples_for_software() -> None:
     assert not refused(dispatches(recorded("software")))
+
+
+@pytest.mark.slow
+def test_samples_with_subgroups() -> None:
+    """Dawn wants to be told, by a line that wgpu does not know."""
+    found = [x for x in dispatches(recorded("subgroups")) if "subgroup" in x["code"]]
+    assert found
+    assert not refused([{**x, "code": f"enable subgroups;\n{x['code']}"} for x in found])
 
 
 @pytest.mark.slow

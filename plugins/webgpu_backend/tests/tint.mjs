@@ -11,7 +11,7 @@ const { create, globals } = createRequire(process.argv[2] + '/')('webgpu');
 Object.assign(globalThis, globals);
 const gpu = create(['backend=null']);
 const adapter = await gpu.requestAdapter();
-const device = await adapter.requestDevice({ requiredFeatures: ['shader-f16'] });
+const device = await adapter.requestDevice({ requiredFeatures: ['shader-f16', 'subgroups'] });
 const parameters = device.createBuffer({ size: 4096, usage: GPUBufferUsage.UNIFORM });
 const buffers = new Map();
 const modules = new Map();
@@ -59,5 +59,5 @@ for (const each of JSON.parse(readFileSync(0, 'utf8'))) {
   const error = await device.popErrorScope();
   if (error) errors.push(`${error.message}\n${each.code}`);
 }
-console.log(JSON.stringify(errors));
-process.exit(0); // Dawn's own threads would keep it alive
+// Dawn's own threads would keep it alive.
+process.stdout.write(JSON.stringify(errors), () => process.exit(0));
