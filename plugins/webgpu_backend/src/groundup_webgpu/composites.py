@@ -26,6 +26,7 @@ from groundup_webgpu.optimizer import global_norm, update
 from groundup_webgpu.ordering import cumsum, ordered
 from groundup_webgpu.placing import clamp, concat, one_hot, rotary, triangle
 from groundup_webgpu.pools import pool, pool_backward
+from groundup_webgpu.recasts import recast
 from groundup_webgpu.selection import categorical, dropout, extremum_at
 from groundup_webgpu.softmax import logsumexp, softmax, softmax_backward
 from groundup_webgpu.source import Stage
@@ -53,7 +54,7 @@ COMPOSITES: Final[dict[str, Maker]] = {
     "group_norm": group_norm, "group_norm_backward": group_norm_backward,
     "rotary_embedding": rotary, "categorical": categorical,
     "argmax": extremum_at, "argmin": extremum_at, "dropout": dropout,
-    "adamw": update, "sgd": update, "global_norm": global_norm, "fused": fused,
+    "adamw": update, "sgd": update, "global_norm": global_norm, "fused": fused, "recast": recast,
 }  # fmt: skip
 # Whose inputs are read in row-major order.
 IN_ORDER: Final = frozenset(

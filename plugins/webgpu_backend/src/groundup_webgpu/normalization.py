@@ -168,7 +168,7 @@ class _Backward:
         }  # fmt: skip
         given = enumerate(self.inputs, len(self.outputs))
         memory = (
-            (0, kind(x.dtype, vector)), (SCRATCH, kind(dtypes.float32, vector)),
+            (0, kind(self.outputs[0].dtype, vector)), (SCRATCH, kind(dtypes.float32, vector)),
             *[(i, kind(each.dtype, vector)) for i, each in given],
         )  # fmt: skip
         return Stage(
