@@ -17,8 +17,16 @@ extern "C" __global__ void __launch_bounds__(256) $name(const Parameters<$count>
     const Type *b = (const Type *)p.v[2] + group * (Index)$right_group;
 $column
     float sum = 0.0f;
+    // The place on the three inner axes, counted up without divisions.
+    const Index last1 = (Index)$inner1 - 1, last2 = (Index)$inner2 - 1;
+    Index k2 = begin % (last2 + 1), k1 = begin / (last2 + 1) % (last1 + 1);
+    Index k0 = begin / (last2 + 1) / (last1 + 1);
     for (Index k = begin; k < end; ++k) {
-$both_inner
+$inner_places
+        const bool turns2 = k2 == last2, turns1 = turns2 && k1 == last1;
+        k2 = turns2 ? 0 : k2 + 1;
+        k1 = turns1 ? 0 : turns2 ? k1 + 1 : k1;
+        k0 += turns1;
         Index at0 = row_c + row_k + (Index)$shift0, at1 = column_c + column_k + (Index)$shift1;
         const bool met = meets<gaps>(at0, (Index)$stride0, (Index)$size0) &&
                          meets<gaps>(at1, (Index)$stride1, (Index)$size1);
