@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -83,6 +85,6 @@ def _workgroup_bytes(text: str) -> int:
     total = 0
     for line in text.splitlines():
         if line.startswith("var<workgroup>") and "array<" in line:
-            kind, count = line.split("array<")[1].rstrip(">;").rsplit(",", 1)
-            total += (16 if "vec4" in kind else 4) * int(count)
+            sizes = [int(size) for size in re.findall(r", (\d+)>", line)]
+            total += (16 if "vec4" in line else 4) * prod(sizes)
     return total

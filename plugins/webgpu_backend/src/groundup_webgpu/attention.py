@@ -21,7 +21,9 @@ from groundup_webgpu.attention_tiles import (
     Plain,
     Problem,
     Reader,
+    Space,
     Tile,
+    stack_of,
     tile_parts,
 )
 from groundup_webgpu.machine import Machine
@@ -94,25 +96,30 @@ class _Forward:
         return self.problem.tile(FORWARD, self._memory)
 
     def _memory(self, tile: Tile) -> int:
-        d, e = self.problem.pitches
-        wide = tile.wide * max(d, e)
-        return tile.lines * d + wide + (tile.wide + tile.columns) * tile.groups
+        return sum(space.vectors for space in self._spaces(tile))
+
+    def _spaces(self, tile: Tile) -> tuple[Space, Space, Space, Space]:
+        """For queries; for keys, then values; for probabilities; for what threads tell others."""
+        (d, e), stack = self.problem.pitches, stack_of(self.problem.machine)
+        return (
+            Space("line_d", tile.lines, d), Space("wide", tile.wide, max(d, e), stack),
+            Space("scores", tile.wide, tile.groups, stack),
+            Space("shares", tile.columns, tile.groups),
+        )  # fmt: skip
 
     def parts(self, parameters: Parameters, words: Sequence[str]) -> dict[str, str]:
         """What both forward ops put into the template."""
         problem, tile = self.problem, self.tile
         q, k, v = problem.q, problem.k, problem.v
-        (d_quads, e_quads), (d_pitch, e_pitch) = problem.quads, problem.pitches
+        d_quads, e_quads = problem.quads
         reader = Reader(parameters, self.written, self.vector)
         sizes = problem.sizes(parameters)
-        v_memory = tile.lines * d_pitch
-        p_memory = v_memory + tile.wide * max(d_pitch, e_pitch)
+        spaces = queries, wide, *_ = self._spaces(tile)
         return {
-            **sizes, **tile_parts(tile, self._memory(tile)),
+            **sizes, **tile_parts(tile, spaces, wide.stack),
             **problem.seen(parameters, 3, self.written), "kept": problem.kept(parameters, words),
-            "e_each": str(-(-e_quads // tile.columns)), "q_memory": "0",
-            "k_memory": str(v_memory), "v_memory": str(v_memory), "p_memory": str(p_memory),
-            "share_memory": str(p_memory + tile.wide * tile.groups),
+            "e_each": str(-(-e_quads // tile.columns)),
+            "line_d": "line_d", "wide_d": "wide", "wide_e": "wide",
             "tiles": parameters.add(-(-q.shape[2] // tile.lines)),
             "end": f"min({sizes['keys']}, first + LINES + {sizes['last']})", "prepare": "",
             "beginnings": indented([
@@ -121,8 +128,8 @@ class _Forward:
                 reader.beginning(2, v, "head.batch", "shared_head"),
             ]),
             "dropped": problem.dropped("first + own + @ * GROUPS, key{j}"), "logsumexp": "",
-            "functions": reader.tile_of(0, q, d_quads, d_pitch)
-            + reader.tile_of(1, k, d_quads, d_pitch) + reader.tile_of(2, v, e_quads, e_pitch)
+            "functions": reader.tile_of(0, q, d_quads, queries)
+            + reader.tile_of(1, k, d_quads, wide) + reader.tile_of(2, v, e_quads, wide)
             + reader.put(0, self.out, e_quads),
         }  # fmt: skip
 
@@ -181,6 +188,38 @@ def _cached(problem: Problem, length: Layout, out: Layout, vector: bool) -> Stag
 
 
 @attrs.frozen
+class _Spaces:
+    """Workgroup memory of a gradient: for own lines, for those gone over, for the scores.
+
+    The letters are those of q and k, d, and of v and its like, e.
+    """
+
+    line_d: Space
+    line_e: Space
+    wide_d: Space
+    wide_e: Space  # the same as wide_d, where both in turn lie in one
+    scores: Space
+
+    @property
+    def every(self) -> list[Space]:
+        """Each once."""
+        return list(dict.fromkeys(attrs.astuple(self, recurse=False)))
+
+    @property
+    def vectors(self) -> int:
+        """How many there is room for."""
+        return sum(space.vectors for space in self.every)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """As the templates have them."""
+        names = {
+            name: getattr(self, name).name for name in ("line_d", "line_e", "wide_d", "wide_e")
+        }
+        return {**names, "together": "true" if self.wide_d == self.wide_e else "false"}
+
+
+@attrs.frozen
 class _Backward:
     problem: Problem
     given: tuple[Layout, Layout, Layout, Layout]  # grad, out, logsumexp, its gradient
@@ -230,10 +269,11 @@ class _Backward:
 
     def dq(self, vector: bool) -> Stage:
         problem, (q, k, v) = self.problem, (self.problem.q, self.problem.k, self.problem.v)
-        tile, places, size = self._tile(apart=False)
+        tile, spaces = self._tile(apart=False)
         parameters = Parameters(6 + problem.op.masked)
         reader = Reader(parameters, 1, vector)
-        parts = self._common(reader, tile, places, size)
+        own = spaces.line_d, spaces.wide_d, spaces.wide_e, spaces.line_e
+        parts = self._common(reader, tile, spaces, own)
         tiles = -(-q.shape[2] // tile.lines)
         end = parts["keys"]
         parts |= {
@@ -253,10 +293,11 @@ class _Backward:
 
     def dkdv(self, vector: bool) -> Stage:
         problem, (q, k, v) = self.problem, (self.problem.q, self.problem.k, self.problem.v)
-        tile, places, size = self._tile(apart=True)
+        tile, spaces = self._tile(apart=True)
         parameters = Parameters(7 + problem.op.masked)
         reader = Reader(parameters, 2, vector)
-        parts = self._common(reader, tile, places, size)
+        own = spaces.wide_d, spaces.line_d, spaces.line_e, spaces.wide_e
+        parts = self._common(reader, tile, spaces, own)
         tiles = -(-k.shape[2] // tile.lines)
         keep = ""
         if problem.op.dropout:
@@ -280,44 +321,47 @@ class _Backward:
         groups = spread(tiles * k.shape[0] * k.shape[1], 1)
         return self._stage("attention_dkdv", parts, reader, (1, 2), groups)
 
-    def _tile(self, apart: bool) -> tuple[Tile, Mapping[str, str], int]:
-        """The tile, where everything lies in workgroup memory, and how many vectors that is.
+    def _tile(self, apart: bool) -> tuple[Tile, _Spaces]:
+        """The tile, and its workgroup memory.
 
         `apart` asks for room for both tensors that are gone over, if there is any.
         """
-        d, e = self.problem.pitches
+        tile = self.problem.tile(BACKWARD, lambda t: self._spaces(t, apart=False).vectors)
+        spaces = self._spaces(tile, apart)
+        if spaces.vectors * VECTOR > self.problem.machine.memory:
+            spaces = self._spaces(tile, apart=False)
+        return tile, spaces
 
-        def memory(tile: Tile, wide: int) -> int:
-            return tile.lines * (d + e) + tile.wide * (wide + tile.groups)
-
-        tile = self.problem.tile(BACKWARD, lambda t: memory(t, max(d, e)))
-        apart = apart and memory(tile, d + e) * VECTOR <= self.problem.machine.memory
-        wide = d + e if apart else max(d, e)
-        begin = tile.lines * (d + e)
-        places = {
-            "line_d_memory": 0, "line_e_memory": tile.lines * d, "wide_d_memory": begin,
-            "wide_e_memory": begin + (tile.wide * d if apart else 0),
-            "p_memory": begin + tile.wide * wide,
-        }  # fmt: skip
-        return tile, {name: str(at) for name, at in places.items()}, memory(tile, wide)
+    def _spaces(self, tile: Tile, apart: bool) -> _Spaces:
+        (d, e), stack = self.problem.pitches, stack_of(self.problem.machine)
+        lines = Space("line_d", tile.lines, d), Space("line_e", tile.lines, e)
+        scores = Space("scores", tile.wide, tile.groups, stack)
+        if not apart:
+            wide = Space("wide", tile.wide, max(d, e), stack)
+            return _Spaces(*lines, wide, wide, scores)
+        wide_d, wide_e = (Space(f"wide_{n}", tile.wide, p, stack) for n, p in (("d", d), ("e", e)))
+        return _Spaces(*lines, wide_d, wide_e, scores)
 
     def _common(
-        self, reader: Reader, tile: Tile, places: Mapping[str, str], size: int
+        self, reader: Reader, tile: Tile, spaces: _Spaces, own: Sequence[Space]
     ) -> dict[str, str]:
+        """Texts of both kernels; `own` are the spaces that q, k, v and grad are read into."""
         problem, parameters = self.problem, reader.parameters
-        (d_quads, e_quads), (d_pitch, e_pitch) = problem.quads, problem.pitches
+        d_quads, e_quads = problem.quads
+        quads = d_quads, d_quads, e_quads, e_quads
+        operands = zip((problem.q, problem.k, problem.v, self.given[0]), quads, own, strict=True)
         scratch = f"param({reader.written + 4}u)"
         words = [f"bitcast<u32>(load4({scratch} + {i}))" for i in range(4)]
         return {
-            **problem.sizes(parameters), **tile_parts(tile, size), **places,
+            **problem.sizes(parameters), **tile_parts(tile, spaces.every, spaces.scores.stack),
+            **spaces.names,
             **problem.seen(parameters, 5, reader.written),
             "kept": problem.kept(parameters, words),
             "d_each": str(-(-d_quads // tile.columns)), "e_each": str(-(-e_quads // tile.columns)),
             "scratch": scratch, "rows": parameters.add(prod(problem.q.shape[:3])),
-            "functions": reader.tile_of(0, problem.q, d_quads, d_pitch)
-            + reader.tile_of(1, problem.k, d_quads, d_pitch)
-            + reader.tile_of(2, problem.v, e_quads, e_pitch)
-            + reader.tile_of(3, self.given[0], e_quads, e_pitch),
+            "functions": "".join(
+                reader.tile_of(n, x, count, space) for n, (x, count, space) in enumerate(operands)
+            ),
         }  # fmt: skip
 
     def _stage(

@@ -129,7 +129,6 @@ class Problem:
         """Shared by all templates, as texts."""
         (B, H, T, _), (_, G, S, _) = self.q.shape, self.k.shape
         d_quads, e_quads = self.quads
-        d_pitch, e_pitch = self.pitches
         return {
             "batches": parameters.add(B), "heads": parameters.add(H),
             "share": parameters.add(H // G),
@@ -137,7 +136,6 @@ class Problem:
             "last": parameters.add(0 if self.op.causal else _EVER),
             "scale": parameters.number(self.op.scale, _FLOAT),
             "d_quads": str(d_quads), "e_quads": str(e_quads),
-            "d_pitch": str(d_pitch), "e_pitch": str(e_pitch),
         }  # fmt: skip
 
     def seen(self, parameters: Parameters, mask: int, written: int) -> dict[str, str]:
@@ -197,12 +195,12 @@ class Reader:
     written: int
     vector: bool
 
-    def tile_of(self, n: int, x: Layout, quads: int, pitch: int) -> str:
-        """The functions `fill{n}` and what it calls."""
+    def tile_of(self, n: int, x: Layout, quads: int, space: Space) -> str:
+        """The functions `fill{n}`, which fills a space, and what it calls."""
         unit = 4 if self.vector else 1
         add = self.parameters.add
         parts = {
-            "n": str(n), "quads": str(quads), "pitch": str(pitch), "size": add(x.shape[3]),
+            "n": str(n), "quads": str(quads), "target": space.row, "size": add(x.shape[3]),
             "line": add(x.strides[2] // unit), "step": add(x.strides[3]),
         }  # fmt: skip
         quad = fragment("quad_vector" if self.vector else "quad_numbers", parts)
@@ -224,10 +222,44 @@ class Reader:
         return fragment("put_vector" if self.vector else "put_numbers", parts)
 
 
-def tile_parts(tile: Tile, memory: int) -> dict[str, str]:
-    """A tile, and the vectors of workgroup memory, as texts."""
+@attrs.frozen
+class Space:
+    """An array in workgroup memory: lines of `pitch` vectors, in stacks if they are gone over."""
+
+    name: str
+    lines: int
+    pitch: int
+    stack: int = 0
+
+    @property
+    def vectors(self) -> int:
+        """How many it has room for."""
+        return self.lines * self.pitch
+
+    @property
+    def declared(self) -> str:
+        """In WGSL."""
+        kind = f"array<vec4<f32>, {self.pitch}>"
+        if not self.stack:
+            return f"var<workgroup> {self.name}: array<{kind}, {self.lines}>;"
+        stacks = self.lines // self.stack
+        return f"var<workgroup> {self.name}: array<array<{kind}, {self.stack}>, {stacks}>;"
+
+    @property
+    def row(self) -> str:
+        """Its line `row`."""
+        return f"{self.name}[row / STACK][row % STACK]" if self.stack else f"{self.name}[row]"
+
+
+def stack_of(machine: Machine) -> int:
+    """Lines of a stack. Mesa's driver for the processor takes long to compile more of them."""
+    return 1 if machine.software else 4
+
+
+def tile_parts(tile: Tile, spaces: Sequence[Space], stack: int) -> dict[str, str]:
+    """A tile, and the arrays of workgroup memory, as texts."""
     return {
         "groups": str(tile.groups), "columns": str(tile.columns), "each": str(tile.each),
         "lines": str(tile.lines), "wide": str(tile.wide), "threads": str(tile.threads),
-        "memory": str(memory),
+        "stack": str(stack), "spaces": "\n".join(space.declared for space in spaces),
     }  # fmt: skip

@@ -15,12 +15,18 @@ fn main(
     let thread = i32(index);
     let own = thread / COLUMNS;
     let lane = thread % COLUMNS;
+    // repeat j $each
+    let place{j} = lane + COLUMNS * {j};
+    // end
+    // repeat c $e_each
+    let column_e{c} = min(lane + COLUMNS * {c}, $e_quads - 1);
+    // end
     let head = Head(number / tiles / $heads, number / tiles % $heads, number / tiles);
     let first = (tiles - 1 - number % tiles) * LINES;
     let shared_head = head.head / $share;
 $beginnings
 $prepare
-    fill0(at0, first, $queries, LINES, $q_memory, $scale, thread);
+    fill0(at0, first, $queries, LINES, $scale, thread);
     var top = vec4<f32>(NEVER);
     var sum = vec4<f32>();
     // repeat c $e_each
@@ -31,19 +37,18 @@ $prepare
     let end = $end;
     for (var start = 0; start < end; start += WIDE) {
         workgroupBarrier();
-        fill1(at1, start, $keys, WIDE, $k_memory, 1.0, thread);
+        fill1(at1, start, $keys, WIDE, 1.0, thread);
         workgroupBarrier();
         // repeat j $each
         var s{j} = vec4<f32>();
         // end
         for (var d = 0; d < $d_quads; d += 1) {
-            let a = $q_memory + own * $d_pitch + d;
             let turned = transpose(mat4x4<f32>(
-                memory[a], memory[a + GROUPS * $d_pitch],
-                memory[a + 2 * GROUPS * $d_pitch], memory[a + 3 * GROUPS * $d_pitch]
+                $line_d[own][d], $line_d[own + GROUPS][d],
+                $line_d[own + 2 * GROUPS][d], $line_d[own + 3 * GROUPS][d]
             ));
             // repeat j $each
-            let other{j} = memory[$k_memory + (lane + COLUMNS * {j}) * $d_pitch + d];
+            let other{j} = $wide_d[place{j} / STACK][place{j} % STACK][d];
             s{j} += turned[0] * other{j}.x;
             s{j} += turned[1] * other{j}.y;
             s{j} += turned[2] * other{j}.z;
@@ -61,11 +66,11 @@ $prepare
         );
         next = max(next, s{j});
         // end
-        memory[$share_memory + lane * GROUPS + own] = next;
+        shares[lane][own] = next;
         workgroupBarrier();
-        fill2(at2, start, $keys, WIDE, $v_memory, 1.0, thread);
+        fill2(at2, start, $keys, WIDE, 1.0, thread);
         // repeat x $columns
-        next = max(next, memory[$share_memory + {x} * GROUPS + own]);
+        next = max(next, shares[{x}][own]);
         // end
         let shrink = power(top - next);
         top = next;
@@ -73,7 +78,7 @@ $prepare
         // repeat j $each
         s{j} = select(power(s{j} - top), vec4<f32>(), s{j} == vec4<f32>(NEVER));
         sum += s{j};
-        memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own] = s{j}$dropped;
+        scores[place{j} / STACK][place{j} % STACK][own] = s{j}$dropped;
         // end
         workgroupBarrier();
         // repeat c $e_each
@@ -81,22 +86,24 @@ $prepare
         o{c}_{i} *= shrink[{i}];
         // end
         // end
-        for (var k = 0; k < WIDE; k += 1) {
-            let p = memory[$p_memory + k * GROUPS + own];
+        for (var k = 0; k < WIDE / STACK; k += 1) {
+            // repeat m $stack
+            let p{m} = scores[k][{m}][own];
             // repeat c $e_each
-            let v{c} = memory[$v_memory + k * $e_pitch + min(lane + COLUMNS * {c}, $e_quads - 1)];
+            let v{m}_{c} = $wide_e[k][{m}][column_e{c}];
             // repeat i 4
-            o{c}_{i} += v{c} * p[{i}];
+            o{c}_{i} += v{m}_{c} * p{m}[{i}];
+            // end
             // end
             // end
         }
     }
     workgroupBarrier();
-    memory[$share_memory + lane * GROUPS + own] = sum;
+    shares[lane][own] = sum;
     workgroupBarrier();
     sum = vec4<f32>();
     // repeat x $columns
-    sum += memory[$share_memory + {x} * GROUPS + own];
+    sum += shares[{x}][own];
     // end
     // repeat i 4
     let query{i} = first + own + {i} * GROUPS;

@@ -16,12 +16,21 @@ fn main(
     let thread = i32(index);
     let own = thread / COLUMNS;
     let lane = thread % COLUMNS;
+    // repeat j $each
+    let place{j} = lane + COLUMNS * {j};
+    // end
+    // repeat c $d_each
+    let column_d{c} = min(lane + COLUMNS * {c}, $d_quads - 1);
+    // end
+    // repeat c $e_each
+    let column_e{c} = min(lane + COLUMNS * {c}, $e_quads - 1);
+    // end
     let batch = number / tiles / heads;
     let shared_head = number / tiles % heads;
     let first = number % tiles * LINES;
 $beginnings
-    fill1(at1, first, $keys, LINES, $line_d_memory, 1.0, thread);
-    fill2(at2, first, $keys, LINES, $line_e_memory, 1.0, thread);
+    fill1(at1, first, $keys, LINES, 1.0, thread);
+    fill2(at2, first, $keys, LINES, 1.0, thread);
     // repeat i 4
     let key{i} = first + own + {i} * GROUPS;
     // repeat c $d_each
@@ -37,7 +46,7 @@ $beginnings
 $query_beginnings
         for (var start = $begin; start < $queries; start += WIDE) {
             workgroupBarrier();
-            fill0(at0, start, $queries, WIDE, $wide_d_memory, $scale, thread);
+            fill0(at0, start, $queries, WIDE, $scale, thread);
             workgroupBarrier();
             // repeat j $each
             let query{j} = start + lane + COLUMNS * {j};
@@ -46,13 +55,12 @@ $query_beginnings
             var t{j} = vec4<f32>();
             // end
             for (var d = 0; d < $d_quads; d += 1) {
-                let a = $line_d_memory + own * $d_pitch + d;
                 let turned = transpose(mat4x4<f32>(
-                    memory[a], memory[a + GROUPS * $d_pitch],
-                    memory[a + 2 * GROUPS * $d_pitch], memory[a + 3 * GROUPS * $d_pitch]
+                    $line_d[own][d], $line_d[own + GROUPS][d],
+                    $line_d[own + 2 * GROUPS][d], $line_d[own + 3 * GROUPS][d]
                 ));
                 // repeat j $each
-                let other{j} = memory[$wide_d_memory + (lane + COLUMNS * {j}) * $d_pitch + d];
+                let other{j} = $wide_d[place{j} / STACK][place{j} % STACK][d];
                 s{j} += turned[0] * other{j}.x;
                 s{j} += turned[1] * other{j}.y;
                 s{j} += turned[2] * other{j}.z;
@@ -60,7 +68,7 @@ $query_beginnings
                 // end
             }
             workgroupBarrier();
-            fill3(at3, start, $queries, WIDE, $wide_e_memory, 1.0, thread);
+            fill3(at3, start, $queries, WIDE, 1.0, thread);
             // repeat j $each
             s{j} = vec4<f32>(
                 seen(s{j}.x, query{j}, key0, head), seen(s{j}.y, query{j}, key1, head),
@@ -68,50 +76,51 @@ $query_beginnings
             );
             let p{j} = select(power(s{j} - shift_of(row{j})), vec4<f32>(), s{j} == vec4<f32>(NEVER));
 $keep
-            memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own] = p{j}$dropped;
+            scores[place{j} / STACK][place{j} % STACK][own] = p{j}$dropped;
             // end
             workgroupBarrier();
             for (var d = 0; d < $e_quads; d += 1) {
-                let a = $line_e_memory + own * $e_pitch + d;
                 let turned = transpose(mat4x4<f32>(
-                    memory[a], memory[a + GROUPS * $e_pitch],
-                    memory[a + 2 * GROUPS * $e_pitch], memory[a + 3 * GROUPS * $e_pitch]
+                    $line_e[own][d], $line_e[own + GROUPS][d],
+                    $line_e[own + 2 * GROUPS][d], $line_e[own + 3 * GROUPS][d]
                 ));
                 // repeat j $each
-                let other{j} = memory[$wide_e_memory + (lane + COLUMNS * {j}) * $e_pitch + d];
+                let other{j} = $wide_e[place{j} / STACK][place{j} % STACK][d];
                 t{j} += turned[0] * other{j}.x;
                 t{j} += turned[1] * other{j}.y;
                 t{j} += turned[2] * other{j}.z;
                 t{j} += turned[3] * other{j}.w;
                 // end
             }
-            for (var n = 0; n < WIDE; n += 1) {
-                let p = memory[$p_memory + n * GROUPS + own];
+            for (var n = 0; n < WIDE / STACK; n += 1) {
+                // repeat m $stack
+                let p{m} = scores[n][{m}][own];
                 // repeat c $e_each
-                let column{c} = min(lane + COLUMNS * {c}, $e_quads - 1);
-                let g{c} = memory[$wide_e_memory + n * $e_pitch + column{c}];
+                let g{m}_{c} = $wide_e[n][{m}][column_e{c}];
                 // repeat i 4
-                v{c}_{i} += g{c} * p[{i}];
+                v{c}_{i} += g{m}_{c} * p{m}[{i}];
+                // end
                 // end
                 // end
             }
             workgroupBarrier();
-            if ($wide_d_memory == $wide_e_memory) {
-                fill0(at0, start, $queries, WIDE, $wide_d_memory, $scale, thread);
+            if ($together) {
+                fill0(at0, start, $queries, WIDE, $scale, thread);
             }
             // repeat j $each
             let d{j} = p{j} * (t{j}$dropped - delta_of(row{j}));
-            memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own]
+            scores[place{j} / STACK][place{j} % STACK][own]
                 = select(d{j}, vec4<f32>(), s{j} == vec4<f32>(NEVER));
             // end
             workgroupBarrier();
-            for (var n = 0; n < WIDE; n += 1) {
-                let p = memory[$p_memory + n * GROUPS + own];
+            for (var n = 0; n < WIDE / STACK; n += 1) {
+                // repeat m $stack
+                let p{m} = scores[n][{m}][own];
                 // repeat c $d_each
-                let column{c} = min(lane + COLUMNS * {c}, $d_quads - 1);
-                let q{c} = memory[$wide_d_memory + n * $d_pitch + column{c}];
+                let q{m}_{c} = $wide_d[n][{m}][column_d{c}];
                 // repeat i 4
-                k{c}_{i} += q{c} * p[{i}];
+                k{c}_{i} += q{m}_{c} * p{m}[{i}];
+                // end
                 // end
                 // end
             }

@@ -15,12 +15,18 @@ fn main(
     let thread = i32(index);
     let own = thread / COLUMNS;
     let lane = thread % COLUMNS;
+    // repeat j $each
+    let place{j} = lane + COLUMNS * {j};
+    // end
+    // repeat c $d_each
+    let column_d{c} = min(lane + COLUMNS * {c}, $d_quads - 1);
+    // end
     let head = Head(number / tiles / $heads, number / tiles % $heads, number / tiles);
     let first = (tiles - 1 - number % tiles) * LINES;
     let shared_head = head.head / $share;
 $beginnings
-    fill0(at0, first, $queries, LINES, $line_d_memory, $scale, thread);
-    fill3(at3, first, $queries, LINES, $line_e_memory, 1.0, thread);
+    fill0(at0, first, $queries, LINES, $scale, thread);
+    fill3(at3, first, $queries, LINES, 1.0, thread);
     var shift = vec4<f32>();
     var delta = vec4<f32>();
     // repeat i 4
@@ -37,20 +43,19 @@ $beginnings
     let end = $end;
     for (var start = 0; start < end; start += WIDE) {
         workgroupBarrier();
-        fill2(at2, start, $keys, WIDE, $wide_e_memory, 1.0, thread);
+        fill2(at2, start, $keys, WIDE, 1.0, thread);
         workgroupBarrier();
         // repeat j $each
         var t{j} = vec4<f32>();
         var s{j} = vec4<f32>();
         // end
         for (var d = 0; d < $e_quads; d += 1) {
-            let a = $line_e_memory + own * $e_pitch + d;
             let turned = transpose(mat4x4<f32>(
-                memory[a], memory[a + GROUPS * $e_pitch],
-                memory[a + 2 * GROUPS * $e_pitch], memory[a + 3 * GROUPS * $e_pitch]
+                $line_e[own][d], $line_e[own + GROUPS][d],
+                $line_e[own + 2 * GROUPS][d], $line_e[own + 3 * GROUPS][d]
             ));
             // repeat j $each
-            let other{j} = memory[$wide_e_memory + (lane + COLUMNS * {j}) * $e_pitch + d];
+            let other{j} = $wide_e[place{j} / STACK][place{j} % STACK][d];
             t{j} += turned[0] * other{j}.x;
             t{j} += turned[1] * other{j}.y;
             t{j} += turned[2] * other{j}.z;
@@ -58,16 +63,15 @@ $beginnings
             // end
         }
         workgroupBarrier();
-        fill1(at1, start, $keys, WIDE, $wide_d_memory, 1.0, thread);
+        fill1(at1, start, $keys, WIDE, 1.0, thread);
         workgroupBarrier();
         for (var d = 0; d < $d_quads; d += 1) {
-            let a = $line_d_memory + own * $d_pitch + d;
             let turned = transpose(mat4x4<f32>(
-                memory[a], memory[a + GROUPS * $d_pitch],
-                memory[a + 2 * GROUPS * $d_pitch], memory[a + 3 * GROUPS * $d_pitch]
+                $line_d[own][d], $line_d[own + GROUPS][d],
+                $line_d[own + 2 * GROUPS][d], $line_d[own + 3 * GROUPS][d]
             ));
             // repeat j $each
-            let other{j} = memory[$wide_d_memory + (lane + COLUMNS * {j}) * $d_pitch + d];
+            let other{j} = $wide_d[place{j} / STACK][place{j} % STACK][d];
             s{j} += turned[0] * other{j}.x;
             s{j} += turned[1] * other{j}.y;
             s{j} += turned[2] * other{j}.z;
@@ -81,17 +85,18 @@ $beginnings
             seen(s{j}.z, query2, key{j}, head), seen(s{j}.w, query3, key{j}, head)
         );
         let d{j} = power(s{j} - shift) * (t{j}$dropped - delta);
-        memory[$p_memory + (lane + COLUMNS * {j}) * GROUPS + own]
+        scores[place{j} / STACK][place{j} % STACK][own]
             = select(d{j}, vec4<f32>(), s{j} == vec4<f32>(NEVER));
         // end
         workgroupBarrier();
-        for (var k = 0; k < WIDE; k += 1) {
-            let p = memory[$p_memory + k * GROUPS + own];
+        for (var k = 0; k < WIDE / STACK; k += 1) {
+            // repeat m $stack
+            let p{m} = scores[k][{m}][own];
             // repeat c $d_each
-            let column{c} = min(lane + COLUMNS * {c}, $d_quads - 1);
-            let k{c} = memory[$wide_d_memory + k * $d_pitch + column{c}];
+            let k{m}_{c} = $wide_d[k][{m}][column_d{c}];
             // repeat i 4
-            o{c}_{i} += k{c} * p[{i}];
+            o{c}_{i} += k{m}_{c} * p{m}[{i}];
+            // end
             // end
             // end
         }

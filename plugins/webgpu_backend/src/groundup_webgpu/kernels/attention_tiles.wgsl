@@ -2,15 +2,17 @@
 // over the others, 4-vectors of all kept in workgroup memory, WIDE at a time. A thread has the
 // lines `own + GROUPS * i` for i in 0..3 and, of what is gone over, those `lane + COLUMNS * j`;
 // and of the results the vectors `lane + COLUMNS * c` of its lines. A vec4 of scores belongs to
-// the four lines.
+// the four lines. Of what is gone over, STACK lines lie together, and sums take them in one turn: so
+// all but one of the numbers that say where is constant, or the same in all turns.
 
 const GROUPS = $groups;
 const COLUMNS = $columns;
 const LINES = ${lines};
 const WIDE = $wide;
 const THREADS = $threads;
+const STACK = $stack;
 const NEVER = -3.4028234e38;
-var<workgroup> memory: array<vec4<f32>, $memory>;
+$spaces
 
 struct Head {
     batch: i32,
