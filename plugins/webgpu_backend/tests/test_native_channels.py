@@ -1,4 +1,4 @@
-"""Channel norms, pools and draws with more elements than one workgroup has threads."""
+"""Channel norms, pools, losses and draws with more elements than one workgroup has threads."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ CASES: dict[str, tuple[dict[str, Any], Sequence[np.ndarray[Any, Any]], int]] = {
     "avg_pool2d": (POOL, (X,), 1),
     "avg_pool2d_backward": ({**POOL, "size": (23, 31)}, (POOLED,), 1),
     "rotary_embedding": ({}, (normal(2, 3, 9, 16), np.arange(9, dtype=np.int32)), 1),
+    "var": ({"axes": (2, 3), "correction": 1}, (X,), 1),
+    "mse_loss": ({}, (X, X[::-1].copy()), 2),
+    "nll_loss": ({}, (normal(1000, 5), RANDOM.integers(0, 5, 1000).astype(np.int32)), 1),
     "categorical": ({}, (normal(3, 5000), STATE), 1),
 }
 

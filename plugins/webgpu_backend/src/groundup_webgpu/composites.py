@@ -18,6 +18,8 @@ from groundup_webgpu.channels import (
     group_norm,
     group_norm_backward,
 )
+from groundup_webgpu.deviations import mse_loss, nll_loss, var
+from groundup_webgpu.draws import advance_state, normal, random_bits, uniform
 from groundup_webgpu.fusion import fused
 from groundup_webgpu.loss import cross_entropy, cross_entropy_backward
 from groundup_webgpu.machine import Machine
@@ -52,6 +54,9 @@ COMPOSITES: Final[dict[str, Maker]] = {
     "max_pool2d_backward": pool_backward, "avg_pool2d_backward": pool_backward,
     "batch_norm": batch_norm, "batch_norm_backward": batch_norm_backward,
     "group_norm": group_norm, "group_norm_backward": group_norm_backward,
+    "var": var, "mse_loss": mse_loss, "nll_loss": nll_loss,
+    "random_bits": random_bits, "uniform": uniform, "normal": normal,
+    "advance_state": advance_state,
     "rotary_embedding": rotary, "categorical": categorical,
     "argmax": extremum_at, "argmin": extremum_at, "dropout": dropout,
     "adamw": update, "sgd": update, "global_norm": global_norm, "fused": fused, "recast": recast,
@@ -59,9 +64,9 @@ COMPOSITES: Final[dict[str, Maker]] = {
 # Whose inputs are read in row-major order.
 IN_ORDER: Final = frozenset(
     {
-        "adamw", "sgd", "global_norm",
+        "adamw", "sgd", "global_norm", "mse_loss",
         "batch_norm", "batch_norm_backward", "group_norm", "group_norm_backward",
     }
 )  # fmt: skip
 # Each element of whose aliased outputs is written after the last read of it.
-IN_PLACE: Final = frozenset({"adamw", "sgd", "fused", "dynamic_update_slice"})
+IN_PLACE: Final = frozenset({"advance_state", "adamw", "sgd", "fused", "dynamic_update_slice"})
