@@ -229,18 +229,9 @@ def _matmul(op: Any, inputs: Layouts, out: Layout, machine: Machine) -> list[Sta
     return matmul(inputs[0], inputs[1], machine)
 
 
-def _random_bits(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
-    parameters = Parameters(2)
-    parts = {"size": parameters.add(out.size), "state_step": parameters.add(inputs[0].strides[0])}
-    groups = spread(-(-out.size // 4))
-    memory = ((OUT, "i32"), (1, "i32"))
-    values = tuple(parameters.values)
-    return [Stage("random", parts, values, memory, groups, includes=("philox",))]
-
-
 _SPECIAL: Final[dict[str, Callable[[Any, Layouts, Layout], list[Stage]]]] = {
     "cast": _cast, "assign": _assign, "full": _full, "arange": _arange, "pad": _pad,
-    "gather": _gather, "random_bits": _random_bits,
+    "gather": _gather,
     "dynamic_update_slice": _update_slice,
 }  # fmt: skip
 # How threads share the work depends on the machine.

@@ -1,4 +1,4 @@
-// Random bits, four words a thread.
+// Random words, or what is made of each; four a thread.
 
 @compute @workgroup_size(64)
 fn main(
@@ -18,6 +18,7 @@ fn main(
     let c = philox(block, seed, draw);
     let goal = u32(param(0u)) + block * 4u;
     for (var w = 0u; w < min(4u, size - block * 4u); w += 1u) {
-        save(i32(goal + w), bitcast<i32>(c[w]));
+        let word = c[w];
+        save(i32(goal + w), $value);
     }
 }
