@@ -92,6 +92,23 @@ def test_gradients_of_norms(shape: tuple[int, int], narrow: str) -> None:
 
 
 @pytest.mark.parametrize("narrow", NARROW)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_softmax(shape: tuple[int, int], narrow: str) -> None:
+    x, half = normal(*shape), normal(*shape, dtype=narrow)
+    wide, first = casts("float32", 0), casts(narrow, 0)
+    for axis in (0, 1):
+        for name in ("softmax", "log_softmax"):
+            call = (name, (("axis", axis),))
+            same_bits(Recast(call=call, given=wide), half)
+            same_bits(Recast(call=call, made=first), x)
+            call = (f"{name}_backward", (("axis", axis),))
+            same_bits(Recast(call=call, given=casts("float32", 1), made=first), x.softmax(1), half)
+    for name in ("logsumexp", "var"):
+        call = (name, (("axes", (1,)), ("keepdims", False)))
+        near(Recast(call=call, given=wide), half)
+
+
+@pytest.mark.parametrize("narrow", NARROW)
 @pytest.mark.parametrize("columns", [17, 512, 5000])
 def test_losses(columns: int, narrow: str) -> None:
     logits = normal(6, columns, dtype=narrow)

@@ -138,6 +138,13 @@ class Recast(Op, name="recast", family="precision"):
         rest = make.of(dt.float32, 6), make.of(dt.float32), make.of(dt.float32, 6)
         yield case("loss-gradient", _LOSS_BACK, logits, target, *rest, made=first)
         yield case("sum", _SUM, make.normal(9, 5, 3))
+        yield case("variance", _VARIANCE, make.normal(9, 33), made=first)
+        for axis in (0, 1):
+            call = ("softmax", (("axis", axis),))
+            yield case(f"softmax-{axis}", call, make.normal(5, 65), made=first)
+            call = ("log_softmax_backward", (("axis", axis),))
+            grad = make.of(dt.float32, 5, 65)
+            yield case(f"softmax-gradient-{axis}", call, make.normal(5, 65), grad, made=first)
         yield case("length", _LENGTH, make.normal(9, 5), make.normal(33), make.of(dt.float32, 2))
         yield case("update", *_update(make))
 
@@ -160,6 +167,7 @@ _RMS: Final[Call] = ("rms_norm", (("eps", 1e-6),))
 _LOSS: Final[Call] = ("cross_entropy", (("ignore_index", -100), ("reduction", "mean")))
 _LOSS_BACK: Final[Call] = ("cross_entropy_backward", _LOSS[1])
 _SUM: Final[Call] = ("sum", (("axes", (0, 2)), ("keepdims", False)))
+_VARIANCE: Final[Call] = ("var", (("axes", (1,)), ("keepdims", False)))
 _LENGTH: Final[Call] = ("global_norm", ())
 
 

@@ -16,8 +16,11 @@ from groundup_cuda.plans import Layouts
 _NORMS: Final = frozenset({"layer_norm", "rms_norm", "add_layer_norm", "add_rms_norm"})
 _GRADIENTS: Final = frozenset(f"{name}_backward" for name in _NORMS)
 _OTHERS: Final = frozenset(
-    {"adamw", "cross_entropy", "cross_entropy_backward", "global_norm", "mean", "nll_loss", "sgd",
-     "sum"}
+    {
+        "adamw", "cross_entropy", "cross_entropy_backward", "global_norm", "log_softmax",
+        "log_softmax_backward", "logsumexp", "mean", "nll_loss", "sgd", "softmax",
+        "softmax_backward", "sum", "var",
+    }
 )  # fmt: skip
 
 

@@ -170,6 +170,7 @@ def lower_softmax(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
         "softmax" if shared.packs else "softmax_long", op.name, parameters,
         [OUT, *range(len(inputs))], rows * group, [*inputs, *outputs],
         index=walk(parameters, "i", lead, **walked), type=STORED[x.dtype],
+        grad=STORED[inputs[-1].dtype], out=STORED[outputs[0].dtype],
         addresses=str(1 + len(inputs)), backward=flag(backward), logarithm=flag(logarithm),
         columns=parameters.add(x.shape[axis]), rows=parameters.add(rows),
         step=parameters.add(outputs[0].strides[axis]), step0=parameters.add(x.strides[axis]),
@@ -199,6 +200,7 @@ def lower_joined(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
         op.name, op.name, parameters, [OUT, 0], rows * group, [x, *outputs],
         index=walk(parameters, "i", tuple(lead), at0=tuple(steps)),
         inner=walk(parameters, "c", shape, column=along), type=STORED[x.dtype],
+        out=STORED[outputs[0].dtype],
         columns=parameters.add(columns), rows=parameters.add(rows), group=str(group),
         width=str(width), degrees=parameters.add(max(columns - getattr(op, "correction", 0), 0)),
     )  # fmt: skip

@@ -20,7 +20,7 @@ $inner
     }
     if constexpr (group > 1) all.join<group>();
     if (threadIdx.x % group == 0) {
-        store(((Type *)p.v[0])[i], logf(all.sum) + Exponentials::shift(all.top));
+        store((($out *)p.v[0])[i], logf(all.sum) + Exponentials::shift(all.top));
     }
 }
 

@@ -4,7 +4,8 @@
 
 extern "C" __global__ void __launch_bounds__(256) $name(const Parameters<$count> p) {
     typedef $index_type Index;
-    typedef $type Type;
+    typedef $grad Grad;
+    typedef $out Out;
     constexpr int group = $group;
     constexpr bool logarithm = $logarithm, backward = $backward;
     const Index i = (Index)blockIdx.x * (256 / group) + threadIdx.x / group;
@@ -12,8 +13,9 @@ extern "C" __global__ void __launch_bounds__(256) $name(const Parameters<$count>
 $index
     const Index columns = (Index)$columns;
     const Index step = (Index)$step, step0 = (Index)$step0, step1 = (Index)$step1;
-    const Type *x = (const Type *)p.v[1] + at0, *grad = (const Type *)p.v[$addresses - 1] + at1;
-    Type *out = (Type *)p.v[0] + place;
+    const $type *x = (const $type *)p.v[1] + at0;
+    const Grad *grad = (const Grad *)p.v[$addresses - 1] + at1;
+    Out *out = (Out *)p.v[0] + place;
     const Index first = threadIdx.x % group;
     float sum = 0.0f, top = 0.0f;
     if constexpr (backward) {

@@ -30,7 +30,7 @@ $inner
         for (int e = 0; e < W; ++e) squares += (v[e] - mean) * (v[e] - mean);
     }
     if constexpr (group > 1) squares = total<group>(squares);
-    if (threadIdx.x % group == 0) store(((Type *)p.v[0])[i], squares / (float)$degrees);
+    if (threadIdx.x % group == 0) store((($out *)p.v[0])[i], squares / (float)$degrees);
 }
 
 extern "C" __global__ void __launch_bounds__(256) $name(const Parameters<$count> p) {
