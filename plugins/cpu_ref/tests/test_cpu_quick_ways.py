@@ -1,4 +1,6 @@
-"""Where a kernel does not take NumPy's own way, because that is slow: erf, remainders, products."""
+"""Where a kernel does not take NumPy's own way, because that is slow: erf, remainders, products,
+sorting.
+"""
 
 from __future__ import annotations
 
@@ -106,3 +108,48 @@ def test_products_of_halves_are_products_of_all(axis: Any) -> None:
     wrapped = np.random.default_rng(8).integers(-99, 99, x.shape).astype(np.int32) | 1
     wanted = np.prod(wrapped, axis=axis, dtype=np.int32)
     np.testing.assert_array_equal(gu.tensor(wrapped).prod(axis).numpy(), wanted)
+
+
+# ---- sort, topk ----
+
+
+def stable(x: Array, descending: bool) -> Array:
+    """The order that NumPy's slow way gives; NaN is above all numbers, -0 is 0."""
+    if not descending:
+        return np.argsort(x, axis=-1, kind="stable")
+    backwards = np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+    return x.shape[-1] - 1 - backwards
+
+
+def many_alike(dtype: str) -> Array:
+    """Few values, many times each: the ends of the dtype and, of floats, all that is special."""
+    rng = np.random.default_rng(9)
+    if dtype == "float32":
+        special = np.array([0.0, -0.0, 1e-45, -1e-45, np.inf, -np.inf, 2.5, -2.5], np.float32)
+        nans = np.array([0x7FC00000, 0xFFC00000, 0x7F800001], np.uint32).view(np.float32)
+        return rng.choice(np.concatenate([special, nans]), (7, 2, 300))
+    ends = np.iinfo(dtype)
+    return rng.choice(np.array([ends.min, ends.max, 0, 1], dtype), (7, 2, 300))
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "int8", "uint8", "int64"])
+def test_equal_values_keep_their_order(dtype: str, descending: bool) -> None:
+    x = many_alike(dtype)
+    order = stable(x, descending)
+    values, indices = gu.tensor(x).sort(-1, descending)
+    np.testing.assert_array_equal(indices.numpy(), order)
+    assert values.numpy().tobytes() == np.take_along_axis(x, order, -1).tobytes()
+    values, indices = gu.tensor(x.T.copy()).sort(0, descending)
+    np.testing.assert_array_equal(indices.numpy().T, order)
+
+
+@pytest.mark.parametrize("k", [0, 1, 17, 300])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "int64"])
+def test_the_largest_are_the_first_of_a_sorted_line(dtype: str, k: int) -> None:
+    x = many_alike(dtype)
+    order = stable(x, descending=True)[..., :k]
+    values, indices = gu.tensor(x).topk(k)
+    np.testing.assert_array_equal(indices.numpy(), order)
+    assert values.numpy().tobytes() == np.take_along_axis(x, order, -1).tobytes()
+    assert gu.zeros(3, 0).sort()[0].shape == (3, 0)

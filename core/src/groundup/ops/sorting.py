@@ -131,6 +131,8 @@ class Sort(Ordering, name="sort", family="indexing"):
                 yield Case(op, (x,), f"{name}-falling" if descending else name, tags)
         for name, axis, shape in (("empty", 1, (3, 0)), ("odd", 0, (257,))):
             yield Case(cls(axis=axis), (make.distinct(*shape),), name)
+        if make.dtype is dt.float32:
+            yield Case(cls(axis=0), (make.distinct(40_000),), "long", frozenset({"extreme"}))
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -188,6 +190,8 @@ class TopK(Ordering, name="topk", family="indexing"):
         yield Case(cls(k=0), (make.distinct(3, 4),), "none", frozenset({"empty"}))
         yield Case(cls(k=2), (make.distinct(0, 4),), "empty", frozenset({"empty"}))
         yield Case(cls(k=7), (make.distinct(2, 1025),), "odd")
+        if make.dtype is dt.float32:
+            yield Case(cls(k=900), (make.distinct(2, 2000),), "many")
 
     @classmethod
     def errors(cls, make: Make) -> Iterator[BadCase]:
@@ -233,8 +237,11 @@ def _samples(make: Make) -> Iterator[tuple[str, int, Operand, frozenset[str]]]:
     if make.dtype.is_floating:
         nan, inf = np.nan, np.inf
         rows = make.values(
-            [[nan, 1, nan, -inf, inf], [0.0, -0.0, 0.0, -0.0, 1], [-inf, inf, 2, inf, nan]]
-        )
+            [
+                [nan, 1, nan, -inf, inf], [0.0, -0.0, 0.0, -0.0, 1], [-inf, inf, 2, inf, nan],
+                [nan, -nan, 3, -nan, nan],
+            ]
+        )  # fmt: skip
         yield "special", 1, rows, frozenset({"nan", "tie", "special"})
     else:
         yield "limits", 0, make.values([5, -(2**31), 2**31 - 1, 0]), plain
