@@ -141,7 +141,7 @@ class _Backward:
         return -(-self.rows.count // self.turns)
 
     def rows_stage(self, vector: bool) -> Stage:
-        x, weight, *grads = self.inputs
+        _, weight, *grads = self.inputs
         parameters = Parameters(2 + len(self.inputs))
         add = parameters.add
         rows, per = self.rows, 4 if vector else 1
