@@ -88,7 +88,8 @@ class _Added:
         count = lines.size // width
         stop = min(self.start + _TURNS, self.indices.shape[self.axis])
         bound = self.out.shape[self.axis]
-        lanes = max(1, min(stop - self.start, bound, self.machine.threads // count))
+        # All go over all indices: the fewer do, the less is read; those of vectors have more to do.
+        lanes = max(1, min(stop - self.start, bound, self.machine.threads // width // count))
         span = -(-bound // lanes)  # places of a thread
         lanes = -(-bound // span)
         parameters = Parameters(3)
