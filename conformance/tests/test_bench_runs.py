@@ -143,6 +143,8 @@ def test_a_run_fails(tmp_path: Path, plugin: str, text: str) -> None:
     ("arguments", "text"),
     [
         (["nowhere"], "error: "),
+        (["cpu", "--ops", "sofmax"], "error: no op fits --ops 'sofmax' (such as softmax,conv*)"),
+        (["cpu", "--suite", "models", "--ops", "gpt"], "error: no task fits --ops 'gpt' (such as"),
         (["cpu", "--peers", "matlab"], "error: no peer named 'matlab' (there are torch"),
         (["cpu", "--dtype", "float7"], "error: no dtype named 'float7'"),
         (["compare", "a.json", "b.json"], "error: a.json is no run of groundup bench"),

@@ -12,6 +12,8 @@ import attrs
 from groundup import dtypes as dt
 from groundup.dtypes import DType
 from groundup.errors import ConfigError
+from groundup.ops import REGISTRY
+from groundup_conformance.bench.models import TASKS
 from groundup_conformance.bench.peers import NAMES
 from groundup_conformance.bench.timing import Effort
 from groundup_conformance.bench.works import REGIMES
@@ -98,6 +100,7 @@ def resolve(
     dtype: str | None = None,
     peers: str | None = None,
     suite: str = "quick",
+    ops: str | None = None,
     **rest: Any,
 ) -> Options:
     """Options with their defaults. Raises ConfigError for names that are none."""
@@ -107,9 +110,13 @@ def resolve(
     for name in names:
         if name not in NAMES:
             raise ConfigError(f"no peer named {name!r}", hint=f"there are {', '.join(NAMES)}")
+    known = TASKS if suite == "models" else tuple(REGISTRY)
+    if ops is not None and not any(matches(name, ops) for name in known):
+        what, such = ("task", known[0]) if suite == "models" else ("op", "softmax,conv*")
+        raise ConfigError(f"no {what} fits --ops {ops!r}", hint=f"such as {such}")
     wanted = [_dtype(name) for name in (dtype or "float32").split(",")]
     backends = tuple(dict.fromkeys(backend or ("cpu",)))
-    return Options(backends, suite, dtypes=tuple(wanted), peers=names, **rest)
+    return Options(backends, suite, ops, dtypes=tuple(wanted), peers=names, **rest)
 
 
 def _dtype(name: str) -> DType:
