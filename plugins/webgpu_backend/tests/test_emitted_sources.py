@@ -182,5 +182,5 @@ def test_steps_of_training() -> None:
         for _ in range(2):
             compiled(g.zeros(4, 16, dtype="int32"), g.zeros(4, 16, dtype="int32"))
     found = dispatches(device)
-    assert len(found) > 50
+    assert len(found) > 30
     assert not refused(found)

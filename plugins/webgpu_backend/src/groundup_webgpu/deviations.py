@@ -107,9 +107,12 @@ def nll_loss(
     (x, target), (out,) = inputs, outputs
     if too_wide(target.size):
         return Declined("there are too many rows")
+    each = op.reduction == "none"
+    if not target.size and not each:
+        blank = "nan()" if op.reduction == "mean" else "0.0"
+        return [each_element(Parameters(1), [], out, _IN_ORDER, blank)]
     parameters = Parameters(3)
     add = parameters.add
-    each = op.reduction == "none"
     places: Any = {"place": out.strides} if each else {}
     rows = rows_of(x)
     lines = [

@@ -160,7 +160,7 @@ def _update_slice(op: Any, inputs: Layouts, out: Layout) -> list[Stage]:
             step = add(out.strides[axis])
             lines.append(f"place += clamp({start}, 0, {add(large - small)}) * {step};")
     window = Layout(update.shape, update.strides, out.dtype)
-    operands = [(2, update), (3, starts)]
+    operands = [(2, update), (3, starts)] if starts.size else [(2, update)]
     text = f"{index}\n{indented(lines)}"
     return [copy, each_element(parameters, operands, window, text, "load0(at0)")]
 

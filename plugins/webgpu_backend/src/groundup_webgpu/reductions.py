@@ -10,6 +10,7 @@ import attrs
 from groundup import dtypes
 from groundup.layout import Layout
 from groundup_webgpu.machine import Machine
+from groundup_webgpu.maps import each_element
 from groundup_webgpu.source import (
     OUT,
     SCRATCH,
@@ -39,6 +40,10 @@ WIDE: Final = {dtypes.float16: dtypes.float32}  # how scratch memory holds what 
 def reduced(op: Any, inputs: Sequence[Layout], out: Layout, machine: Machine) -> list[Stage]:
     """One of them over `op.axes`; where there is much to reduce, in pieces and then over those."""
     (x,) = inputs
+    if not x.size:
+        parameters = Parameters(1)
+        blank = parameters.number(op.name in ("prod", "all"), out.dtype)
+        return [each_element(parameters, [], out, "    let place = param(0u) + i;", blank)]
     axes = range(x.rank) if op.axes is None else sorted(a % x.rank for a in op.axes)
     problem = _Problem(
         op.name, 1, taken(x, [a for a in range(x.rank) if a not in axes]), taken(x, axes), machine
