@@ -97,9 +97,12 @@ def first_sample(op: type[Op], device: Device) -> tuple[Case, Sequence[Tensor]] 
     return None
 
 
-def test_every_op(tmp_path: Path) -> None:
-    """All in one page: most of the time is the browser's start."""
-    device = TapeDevice(Machine(software=True))
+@pytest.mark.parametrize(
+    "software", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["software", "gpu"]
+)
+def test_every_op(tmp_path: Path, software: bool) -> None:
+    """All in one page, by the kernels for software drivers and those for a GPU."""
+    device = TapeDevice(Machine(software=software))
     samples = [found for op in REGISTRY.values() if (found := first_sample(op, device))]
     for _, tensors in samples:
         for y in tensors:
