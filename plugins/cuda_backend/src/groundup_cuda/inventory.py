@@ -83,6 +83,7 @@ def kind(stage: Stage) -> str:
     return stage.name.rsplit("_", 1)[0]
 
 
+@cache
 def resources(arch: int) -> dict[str, Resources]:
     """By name what every kernel takes on that architecture. Raises KernelCompileError."""
     source = "\n".join([prelude(), *[stage.source for stage in kernels().values()]])
