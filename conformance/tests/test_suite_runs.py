@@ -91,6 +91,27 @@ def test_a_right_backend_passes(tmp_path: Path) -> None:
     assert {"forward]", "gradient]", "twice]"} <= variants
 
 
+def test_several_processes_make_the_same_scorecard(tmp_path: Path) -> None:
+    """What is not run, because the device cannot or a waiver says so, is in it as well."""
+    pytest.importorskip("xdist")
+    plant = f"""
+{COARSE}
+describe = CpuDevice.describe
+def fewer(self):
+    info = describe(self)
+    kept = {{k: v for k, v in info.dtypes.items() if k.name != "float16"}}
+    return attrs.evolve(info, dtypes=kept)
+CpuDevice.describe = fewer
+"""
+    file = tmp_path / "waivers.toml"
+    file.write_text(WAIVER.format(day="9999-01-01").replace("matrix,given,forward", "*"))
+    options = ("--ops", "exp", "--level", "1", "--waivers", file)
+    alone, together = (run(tmp_path, *options, *more, plant=plant) for more in ((), ("-n", "2")))
+    assert alone.statuses() == together.statuses()
+    assert {"passed", "unsupported", "waived"} <= set(alone.statuses().values())
+    assert (alone.code, alone.card["problems"]) == (together.code, together.card["problems"])
+
+
 def test_a_wrong_kernel_fails_with_all_that_is_known(tmp_path: Path) -> None:
     done = run(tmp_path, *EXP, plant=COARSE)
     assert done.code == 1

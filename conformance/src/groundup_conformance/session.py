@@ -30,6 +30,7 @@ from groundup_conformance.scorecard import Result
 
 INCOMPLETE: Final = 3  # exit code: cases without a result
 _RESULT: Final = "groundup_conformance"  # name of the user property of reports
+_COLLECTED: Final = "groundup_collected"
 _MARK: Final = "__groundup_cases__"
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -238,8 +239,13 @@ class Session:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Make the scorecard, and see that no case is without a result."""
-        if hasattr(self.config, "workerinput") or self.config.option.collectonly:
+        if self.config.option.collectonly:
             return
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput[_COLLECTED] = self._collected()
+            return
+        for result in self.results.values():  # a waiver was found where the case ran
+            self.waivers.find(result.id)
         missing = sorted(self.expected - self.results.keys())
         problems = self.waivers.complaints(complete=self._complete())
         if missing:
@@ -256,6 +262,20 @@ class Session:
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             exitstatus = pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
         session.exitstatus = INCOMPLETE if missing and exitstatus != 2 else exitstatus
+
+    def _collected(self) -> dict[str, Any]:
+        """What the process that makes the scorecard does not know if others run the cases."""
+        rest = [r for name, r in self.results.items() if name not in self.expected]
+        return {"expected": sorted(self.expected), "results": [attrs.asdict(r) for r in rest]}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A process of pytest-xdist has ended: all collect the same."""
+        found = getattr(node, "workeroutput", {}).get(_COLLECTED)
+        if found:
+            self.expected = set(found["expected"])
+            for each in found["results"]:
+                self.results.setdefault(each["id"], Result(**each))
 
     def _complete(self) -> bool:
         whole = self.options.level is not None and self.options.level >= DEFAULT_LEVEL
