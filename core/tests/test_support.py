@@ -60,6 +60,18 @@ def test_a_dtype_that_the_device_lacks() -> None:
     assert status("add", device) == "native", "in int32"
 
 
+def test_a_sample_of_dtypes_that_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first sample of `recast` in float32 makes bfloat16."""
+    device = device_for("cpu")
+    assert support.status(REGISTRY["recast"], device) == "composed"
+    fewer = {k: v for k, v in device.info.dtypes.items() if k is not dtypes.bfloat16}
+    monkeypatch.setattr(device, "info", attrs.evolve(device.info, dtypes=fewer))
+    assert support.status(REGISTRY["recast"], device) == "composed"
+    assert support.status(REGISTRY["foreach_cast"], device) == "composed"
+    monkeypatch.setattr(device, "info", attrs.evolve(device.info, dtypes={}))
+    assert support.status(REGISTRY["recast"], device) == "missing"
+
+
 def test_strict_does_not_change_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDUP_STRICT", "1")
     assert status("silu", Small(PRIMITIVES)) == "composed"

@@ -1,7 +1,8 @@
 """Which op runs how on which backend: asked of the devices, never written down.
 
-An op is `native` if the device has a kernel for its first sample (views need none), `composed` if
-the device has kernels for the simpler ops that it is made of, and `missing` otherwise.
+An op is `native` if the device has a kernel for its first sample of dtypes that the device has
+(views need none), `composed` if the device has kernels for the simpler ops that it is made of, and
+`missing` otherwise.
 """
 
 from __future__ import annotations
@@ -121,12 +122,15 @@ def _provider(op: type[Op], device: Device, backend: str) -> str:
 
 
 def _first_sample(op: type[Op], device: Device) -> Case | None:
-    """The op's first sample in float32, or else in the first of its dtypes that the device has."""
+    """The op's first sample of dtypes that the device has, in float32 if there is one."""
     known = [dtype for dtype in op.dtypes if dtype in device.info.dtypes]
-    if not known:
-        return None
-    dtype = float32 if float32 in known else known[0]
-    return next(iter(op.samples(Make(op.name, dtype))))
+    for dtype in sorted(known, key=lambda dtype: dtype is not float32):
+        for case in op.samples(Make(op.name, dtype)):
+            layouts = [_layout(operand.array) for operand in case.inputs]
+            whole = (*layouts, *_outputs(case.op, _settled(case.op, layouts)))
+            if all(layout.dtype in device.info.dtypes for layout in whole):
+                return case
+    return None
 
 
 def _layout(array: Array) -> Layout:
