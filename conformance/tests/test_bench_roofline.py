@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,32 +44,46 @@ def given() -> Given:
     return Given(device_for("cpu"), 1 << 20)
 
 
+def took(seconds: float, then: float | None = None) -> Callable[[], list[float]]:
+    """What is measured: so many seconds, and `then` others."""
+    measured = iter([[seconds], *[[then or seconds]] * 3])
+    return lambda: next(measured)
+
+
 def work_of(name: str, elements: int) -> Work:
     [work] = regimes(REGISTRY[name], dt.float32, [("cache", elements)])
     return work
 
 
 def test_the_ceiling_that_takes_longest_binds(given: Given) -> None:
-    add = standing(work_of("add", 1 << 20), 1e-3, given)
+    add = standing(work_of("add", 1 << 20), given, took(1e-3))
     assert add.ceiling == "copy bandwidth"
     assert add.share == pytest.approx(12 * (1 << 20) / 1e11 / 1e-3)
     assert add.gbs == pytest.approx(12 * (1 << 20) / 1e9 / 1e-3)
-    assert standing(work_of("matmul", 1 << 20), 1e-2, given).ceiling == "arithmetic"
-    assert standing(work_of("add", 1 << 10), 1e-5, given).ceiling == "launch"
+    assert standing(work_of("matmul", 1 << 20), given, took(1e-2)).ceiling == "arithmetic"
+    assert standing(work_of("add", 1 << 10), given, took(1e-5)).ceiling == "launch"
 
 
 def test_more_than_the_device_can_do_is_an_error(given: Given) -> None:
     work = work_of("add", 1 << 20)
     with pytest.raises(Failed, match="more than 102 %: cache or byte model") as error:
-        standing(work, 12 * (1 << 20) / 1e11 / 1.03, given)
+        standing(work, given, took(12 * (1 << 20) / 1e11 / 1.03))
     assert "add claims 12,582,912 bytes" in str(error.value)
     assert given.measured == 3
 
 
 def test_a_ceiling_is_measured_again_first(given: Given) -> None:
     given.better = 1.1
-    found = standing(work_of("add", 1 << 20), 12 * (1 << 20) / 1e11 / 1.05, given)
+    found = standing(work_of("add", 1 << 20), given, took(12 * (1 << 20) / 1e11 / 1.05))
     assert found.share == pytest.approx(1.05 / 1.1)
+    assert given.measured == 1
+
+
+def test_what_was_quicker_than_the_ceiling_is_measured_again_too(given: Given) -> None:
+    quick, usual = (12 * (1 << 20) / 1e11 / share for share in (1.15, 0.9))
+    found = standing(work_of("add", 1 << 20), given, took(quick, usual))
+    assert found.taken == [usual]
+    assert found.share == pytest.approx(0.9)
     assert given.measured == 1
 
 
@@ -78,7 +93,7 @@ def test_a_cost_that_claims_too_much_is_caught(
     op = REGISTRY["exp"]
     monkeypatch.setattr(op, "cost", lambda self, *specs: Cost(1, 10**15))
     with pytest.raises(Failed, match="exp claims 1,000,000,000,000,000 bytes"):
-        standing(work_of("exp", 1 << 10), 1e-3, given)
+        standing(work_of("exp", 1 << 10), given, took(1e-3))
 
 
 def test_ceilings_are_measured_by_size_and_only_rise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +139,7 @@ def test_bytes_of_ceilings_are_not_those_that_an_op_claims(
     other.again(1 << 10, dt.int32)
     assert other.bandwidths == honest.bandwidths
     with pytest.raises(Failed, match="add claims 1,000,000,000,000,000 bytes"):
-        standing(work_of("add", 1 << 10), 1e-3, other)
+        standing(work_of("add", 1 << 10), other, took(1e-3))
 
 
 @pytest.mark.parametrize(("footprint", "places"), [(1 << 12, 4), (10_000, 2), (1 << 20, 1)])

@@ -65,19 +65,17 @@ def measure(work: Work, place: Place, benchmark: Any) -> dict[str, Any]:
         raise Failed(f"{device.info.name} launches nothing for it")
     check = _prove(work, sets, place)
     bounds.spoil(sets, device, kind=1)
-    device_seconds = back_to_back(sets, device, place.effort)
+    found = standing(work, place.ceilings, lambda: back_to_back(sets, device, place.effort))
     cold_seconds = cold(sets, device, place.flush, place.effort)
     check.judge([each.outputs() for each in sets], "after timing")
     rounds = _calls(work, sets, check, place, benchmark)
-    seconds = statistics.median(device_seconds)
-    found = standing(work, min(device_seconds), place.ceilings)
     info: dict[str, Any] = {
         "op": work.op.name,
         "backend": device.info.name,
         "dtype": work.dtype.name,
         "regime": work.regime,
-        "device_seconds": seconds,
-        "device_best": min(device_seconds),
+        "device_seconds": statistics.median(found.taken),
+        "device_best": min(found.taken),
         "cold_seconds": statistics.median(cold_seconds),
         "wall_seconds": statistics.median(rounds.counted),
         "timer": "device" if "timer" in device.info.features else "host",
