@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -44,10 +45,10 @@ def given() -> Given:
     return Given(device_for("cpu"), 1 << 20)
 
 
-def took(seconds: float, then: float | None = None) -> Callable[[], list[float]]:
-    """What is measured: so many seconds, and `then` others."""
-    measured = iter([[seconds], *[[then or seconds]] * 3])
-    return lambda: next(measured)
+def took(*seconds: float) -> Callable[[], list[float]]:
+    """What is measured: the first time so many seconds, and so on; the last ones from then on."""
+    measured = chain(seconds, repeat(seconds[-1]))
+    return lambda: [next(measured)]
 
 
 def work_of(name: str, elements: int) -> Work:
@@ -85,6 +86,12 @@ def test_what_was_quicker_than_the_ceiling_is_measured_again_too(given: Given) -
     assert found.taken == [usual]
     assert found.share == pytest.approx(0.9)
     assert given.measured == 1
+
+
+def test_one_slow_time_does_not_excuse_quick_ones(given: Given) -> None:
+    quick, usual = (12 * (1 << 20) / 1e11 / share for share in (1.15, 0.9))
+    with pytest.raises(Failed, match="115% of the ceiling"):
+        standing(work_of("add", 1 << 20), given, took(quick, quick, usual))
 
 
 def test_a_cost_that_claims_too_much_is_caught(

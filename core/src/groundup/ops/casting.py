@@ -44,6 +44,7 @@ class Recast(Op, name="recast", family="precision"):
     made: Casts = ()
     again: Casts = ()
     accuracy = COMPOSED
+    gathers = True
     differentiable = ()  # gradients are traced before casts are absorbed
     dtypes = (dt.float32, dt.float16, dt.bfloat16)
 
@@ -203,6 +204,7 @@ class ForeachCast(Op, name="foreach_cast", family="precision"):
     dtype: DType
     outputs = ("tensors",)
     accuracy = ROUNDED
+    gathers = True
     differentiable = ()  # gradients are traced before casts are gathered
     dtypes = (dt.float32, dt.float16, dt.bfloat16)
 

@@ -90,6 +90,7 @@ class Fused(Op, name="fused", family="elementwise"):
     in_place: bool = False
     accuracy = COMPOSED
     broadcasts = True
+    gathers = True
     differentiable = ()  # gradients are traced before anything is fused
 
     @property

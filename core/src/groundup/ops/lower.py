@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
@@ -102,16 +102,13 @@ def _lower(op: Op, inputs: Sequence[Layout], device: Device) -> Plan:
         return RunKernel(kernel, layouts, copies)
     if not has(op, "compose"):
         raise UnsupportedOp(f"{op!r} cannot run on {device.info.name}: {kernel.reason}")
-    # What an op of ops consists of is the program's own, and is asked about by itself.
-    if os.environ.get("GROUNDUP_STRICT") == "1" and op.name not in _OF_OPS:
+    # The program's ops that an op gathers are each asked about by themselves.
+    if os.environ.get("GROUNDUP_STRICT") == "1" and not op.gathers:
         raise UnsupportedOp(
             f"{op!r} would be composed on {device.info.name}: {kernel.reason}",
             hint="GROUNDUP_STRICT=1 forbids compositions",
         )
     return Compose(kernel.reason)
-
-
-_OF_OPS: Final = frozenset({"fused", "recast", "foreach_cast"})
 
 
 def find_kernel(

@@ -138,6 +138,7 @@ class Op(metaclass=OpMeta):
 
     inputs: ClassVar[tuple[str, ...]] = ()  # derived from infer's signature
     variadic: ClassVar[bool] = False  # infer takes *specs
+    gathers: ClassVar[bool] = False  # it is made of a program's ops, which it runs where need be
     fields: ClassVar[tuple[str, ...]] = ()  # derived: names of the static parameters
     _defaults: ClassVar[dict[str, Any]] = {}
     _numbers: ClassVar[dict[str, str]] = {}  # of the parameters that are: their annotations
