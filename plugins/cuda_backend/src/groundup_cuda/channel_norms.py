@@ -16,9 +16,11 @@ from groundup_cuda.maps import map_stage
 from groundup_cuda.plans import Layouts, Lowered
 from groundup_cuda.rows import flag, pack
 from groundup_cuda.source import (
+    BUSY,
     OUT,
     SCRATCH,
     THREADS,
+    WARP,
     Parameters,
     Stage,
     collapsed,
@@ -26,9 +28,7 @@ from groundup_cuda.source import (
     walk,
 )  # fmt: skip
 
-_WARP: Final = 32
 _SHORT: Final = 1024  # elements of a group for a warp
-_ENOUGH: Final = 1 << 17  # threads from which a GPU is busy: with fewer, channels are cut
 _EACH: Final = 16  # elements that a thread adds up at least, where channels are cut
 
 
@@ -71,7 +71,7 @@ def lower_batch_norm_backward(op: Any, inputs: Layouts, outputs: Layouts) -> Low
     add = parameters.add
     operands = [*[OUT - 1 - k for k in range(4)], 2, 3, SCRATCH]
     steps.append(stage(
-        "batch_norm_vectors", op.name, parameters, operands, -(-var.size // _WARP) * THREADS,
+        "batch_norm_vectors", op.name, parameters, operands, -(-var.size // WARP) * THREADS,
         [x], channels=add(var.size), lines=add(lines), type=STORED[x.dtype],
         var_step=add(var.strides[0]), weight_step=add(weight.strides[0]),
         eps=parameters.number(op.eps, "float"),
@@ -152,7 +152,7 @@ def _numbers(op: Any, parameters: Parameters, x: Layout, more: Mapping[str, int]
 
 def _sharing(op: Any, x: Layout) -> int:
     """How many threads share a group of a sample."""
-    return _WARP if x.size <= _SHORT * x.shape[0] * op.groups else THREADS
+    return WARP if x.size <= _SHORT * x.shape[0] * op.groups else THREADS
 
 
 def _groups(op: Any, x: Layout) -> tuple[Shape, Shape]:
@@ -202,7 +202,7 @@ def _lanes(x: Layout, chunk: int) -> tuple[bool, int]:
     """
     many = min(chunk, x.shape[0]) * prod(x.shape[2:])
     _, ((*_, step),) = collapsed((x.shape[0], *x.shape[2:]), (x.strides[0], *x.strides[2:]))
-    across = x.shape[1] >= _WARP and abs(x.strides[1]) < abs(step)
+    across = x.shape[1] >= WARP and abs(x.strides[1]) < abs(step)
     return across, 1 << min(3 if across else 8, (many // 4).bit_length())
 
 
@@ -210,10 +210,10 @@ def _cut(x: Layout) -> tuple[int, int]:
     """How many samples make up a part of a channel, and how many parts there are."""
     samples, channels = x.shape[:2]
     _, lanes = _lanes(x, samples)
-    busy = _ENOUGH // (max(channels, 1) * lanes)
+    busy = BUSY // (max(channels, 1) * lanes)
     most = samples * prod(x.shape[2:]) // (lanes * _EACH)
-    chunk = -(-samples // max(1, min(busy, most, samples)))
-    return max(chunk, 1), max(1, -(-samples // max(chunk, 1)))
+    chunk = max(1, -(-samples // max(1, min(busy, most, samples))))
+    return chunk, max(1, -(-samples // chunk))
 
 
 def _beside(vector: Layout, x: Layout) -> Layout:

@@ -14,7 +14,18 @@ from groundup.shapes import Shape
 from groundup_cuda.expressions import STORED
 from groundup_cuda.plans import Layouts, Lowered
 from groundup_cuda.rows import flag
-from groundup_cuda.source import OUT, SCRATCH, THREADS, Parameters, Stage, read, stage, walk
+from groundup_cuda.source import (
+    BUSY,
+    BUSY_BLOCKS,
+    OUT,
+    SCRATCH,
+    THREADS,
+    Parameters,
+    Stage,
+    read,
+    stage,
+    walk,
+)
 
 _FEW: Final = 8  # rows of a group below which tiles would be almost empty
 
@@ -22,8 +33,8 @@ _FEW: Final = 8  # rows of a group below which tiles would be almost empty
 @attrs.frozen
 class _Kernel:
     """A template: the rows and columns of a tile of results and the threads that compute it; how
-    many tiles keep a GPU busy, the same on every GPU, for it decides the order of sums; and how
-    many steps of the inner axis a piece has at least, where there are fewer tiles.
+    many tiles keep a GPU busy; and how many steps of the inner axis a piece has at least, where
+    there are fewer tiles.
     """
 
     family: str
@@ -34,9 +45,9 @@ class _Kernel:
     steps: int
 
 
-_THIN: Final = _Kernel("conv_thin", 1, 1, 1, 1 << 17, 64)
-_TILES: Final = _Kernel("conv", 64, 64, THREADS, 264, 256)  # two for each of 132 processors
-_TENSOR: Final = _Kernel("conv_tensor", 64, 128, THREADS, 264, 256)
+_THIN: Final = _Kernel("conv_thin", 1, 1, 1, BUSY, 64)
+_TILES: Final = _Kernel("conv", 64, 64, THREADS, BUSY_BLOCKS, 256)
+_TENSOR: Final = _Kernel("conv_tensor", 64, 128, THREADS, BUSY_BLOCKS, 256)
 
 
 @attrs.frozen

@@ -16,6 +16,8 @@ from groundup.layout import Layout
 from groundup_cuda.expressions import REDUCTIONS, STORED, Joining, accumulated
 from groundup_cuda.plans import Layouts, Lowered
 from groundup_cuda.source import (
+    BUSY,
+    BUSY_BLOCKS,
     OUT,
     SCRATCH,
     THREADS,
@@ -26,11 +28,9 @@ from groundup_cuda.source import (
     walk,
 )  # fmt: skip
 
-_ENOUGH: Final = 1 << 17  # threads from which a GPU is busy: with fewer, a reduction is split
 _EACH: Final = 16  # elements that a thread of a split reduction joins at least
 _MANY: Final = 1 << 16  # elements from which columns are read in packs
-_BLOCKS: Final = 264  # of those: two for each of an H100's 132 processors, on every GPU
-_ROWS: Final = 64  # of a block of those at least: eight for each thread of a column
+_ROWS: Final = 64  # of a block that reads packs at least: eight for each thread of a column
 
 
 def lower_reduction(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
@@ -41,7 +41,7 @@ def lower_reduction(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
     if _width(rows, columns):
         return _down(op.name, joining, rows, columns, outputs[0], divisor)
     _, lanes = _sharing(rows, columns)
-    pieces = max(1, min(_ENOUGH // (rows.size * lanes), columns.size // (lanes * _EACH)))
+    pieces = max(1, min(BUSY // (rows.size * lanes), columns.size // (lanes * _EACH)))
     if pieces == 1:
         return Lowered([_reduction(op.name, joining, rows, columns, outputs[0], divisor=divisor)])
     flat, between = Layout((rows.size,), (1,), wide), Layout((pieces,), (rows.size,), wide)
@@ -73,7 +73,7 @@ def _down(
 ) -> Lowered:
     """Pieces of whole columns, read in packs, and then the pieces."""
     wide, tiles = accumulated(rows.dtype), -(-rows.size // (32 * _width(rows, columns)))
-    pieces = max(1, min(_BLOCKS // tiles, columns.size // _ROWS))
+    pieces = max(1, min(BUSY_BLOCKS // tiles, columns.size // _ROWS))
     if pieces == 1:
         return Lowered([_packed(op, joining, rows, columns, out, 1, divisor)])
     flat, between = Layout((rows.size,), (1,), wide), Layout((pieces,), (rows.size,), wide)

@@ -20,21 +20,19 @@ from groundup_cuda.expressions import STORED
 from groundup_cuda.lines import joined_lines
 from groundup_cuda.plans import Layouts, Lowered
 from groundup_cuda.source import (
+    BUSY_BLOCKS,
     OUT,
     SCRATCH,
     THREADS,
+    WARP,
     Parameters,
     collapsed,
     stage,
     walk,
 )  # fmt: skip
 
-_WARP: Final = 32
 _EACH: Final = 32  # elements of a row that a thread keeps in registers at most
 _PACKS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # few numbers, so that few kernels are compiled
-# Blocks of a norm's gradient: two for each of an H100's 132 processors. The same on every GPU, for
-# the number of partial sums decides the order of additions.
-_LINES: Final = 264
 _MANY: Final = 4096  # slices from which one thread for each keeps a GPU busy
 
 
@@ -56,7 +54,7 @@ class Sharing:
 def sharing(rows: Layouts) -> Sharing:
     """For operands of one shape whose rows lie along the last axis."""
     columns = rows[0].shape[-1]
-    group = _WARP if columns <= _WARP * _EACH else THREADS
+    group = WARP if columns <= WARP * _EACH else THREADS
     width = pack(rows)
     wanted = -(-columns // (group * width))
     fits = [n for n in _PACKS if wanted <= n <= _EACH // width]
@@ -126,7 +124,7 @@ def lower_norm_backward(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
     rows = x.size // columns
     shared = sharing([x, grad, *more, dx, *again])
     group = shared.group if shared.packs else THREADS
-    lines = max(1, min(_LINES, -(-rows * group // THREADS)))
+    lines = max(1, min(BUSY_BLOCKS, -(-rows * group // THREADS)))
     operands = [OUT, SCRATCH, *range(len(inputs)), *[OUT - 1 - vectors for _ in again]]
     parameters = Parameters(len(operands))
     family = "norm_backward" if shared.packs else "norm_backward_long"
@@ -192,7 +190,7 @@ def lower_joined(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
     columns, rows = prod(shape) if 0 not in x.shape else 0, outputs[0].size
     side = along == (1,) and columns > 0
     nearer = any(abs(step) < abs(along[-1]) for step in steps)
-    group = 1 if rows >= _MANY and nearer else _WARP if columns <= 1024 else THREADS
+    group = 1 if rows >= _MANY and nearer else WARP if columns <= 1024 else THREADS
     line = Layout((*lead, columns), (*steps, 1), x.dtype)
     width = pack([line]) if side and group > 1 else 1
     parameters = Parameters(2)

@@ -10,11 +10,20 @@ from groundup.shapes import Shape, normalize_axis
 from groundup_cuda.expressions import STORED, accumulated
 from groundup_cuda.plans import Layouts, Lowered
 from groundup_cuda.rows import flag
-from groundup_cuda.source import OUT, SCRATCH, THREADS, Parameters, Stage, stage, walk, without
+from groundup_cuda.source import (
+    BUSY,
+    OUT,
+    SCRATCH,
+    THREADS,
+    WARP,
+    Parameters,
+    Stage,
+    stage,
+    walk,
+    without,
+)
 
-_WARP: Final = 32
 _SHORT: Final = 512  # elements of a line that a warp scans, rather than a block
-_ENOUGH: Final = 1 << 17  # threads from which a GPU is busy: with fewer, lines are cut into pieces
 _EACH: Final = 16  # elements of a piece for each of its threads, at least
 
 
@@ -24,7 +33,7 @@ def lower_cumsum(op: Any, inputs: Layouts, outputs: Layouts) -> Lowered:
     axis = normalize_axis(op.axis, x.rank, op.name)
     lines, length = without(axis, x.shape), x.shape[axis]
     group = _group(prod(lines), length, without(axis, x.strides), x.strides[axis])
-    pieces = max(1, min(_ENOUGH // (prod(lines) * group), length // (group * _EACH)))
+    pieces = max(1, min(BUSY // (prod(lines) * group), length // (group * _EACH)))
     if pieces == 1:
         return Lowered([_scan(axis, x, out, group, 1, totals=False)])
     steps = [_scan(axis, x, out, group, pieces, totals=totals) for totals in (True, False)]
@@ -35,9 +44,9 @@ def _group(lines: int, length: int, beside: Shape, along: int) -> int:
     """How many threads share a line: one, if neighbouring lines are closer in memory than the
     neighbours of a line.
     """
-    if lines >= _WARP and any(0 < abs(step) < abs(along) for step in beside):
+    if lines >= WARP and any(0 < abs(step) < abs(along) for step in beside):
         return 1
-    return _WARP if length <= _SHORT else THREADS
+    return WARP if length <= _SHORT else THREADS
 
 
 def _scan(axis: int, x: Layout, out: Layout, group: int, pieces: int, *, totals: bool) -> Stage:

@@ -20,6 +20,10 @@ from groundup.layout import Layout
 from groundup.shapes import Shape
 
 THREADS: Final = 256
+WARP: Final = 32
+# What keeps a GPU busy: threads, and blocks that take much each, two for each of an H100's 132
+# processors. The same on every GPU, for they decide how sums are cut, and so their order.
+BUSY, BUSY_BLOCKS = 1 << 17, 264
 SCRATCH, OUT = -1, -2  # in place of an input's position; output k is OUT - k
 _LAST: Final = 2**31 - 2**17  # what an int can count to, with room for the threads of a grid
 
