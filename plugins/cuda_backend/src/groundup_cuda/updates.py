@@ -86,12 +86,8 @@ def lower_global_norm(
     op: Any, inputs: Layouts, outputs: Layouts, capability: tuple[int, int]
 ) -> Lowered:
     """Each block's sum of squares, and then the root of their sum."""
-    kinds: dict[DType, list[int]] = {}
-    for i, x in enumerate(inputs):
-        if x.size:
-            kinds.setdefault(x.dtype, []).append(i)
     steps, first = [], 0
-    for kind, members in kinds.items():
+    for kind, members in _by_dtype(inputs).items():
         for which in _portions(members, _most(capability, 3)):
             parameters = Parameters(1 + len(which))
             tensors = [Layout.contiguous(inputs[i].spec) for i in which]
@@ -109,11 +105,7 @@ def lower_foreach_cast(
     op: Any, inputs: Layouts, outputs: Layouts, capability: tuple[int, int]
 ) -> Lowered:
     """Each tensor as it lies, in another dtype."""
-    kinds: dict[DType, list[int]] = {}
-    for i, x in enumerate(inputs):
-        if x.size:
-            kinds.setdefault(x.dtype, []).append(i)
-    steps = []
+    steps, kinds = [], _by_dtype(inputs)
     width = 16 // max(op.dtype.itemsize, *[kind.itemsize for kind in kinds])
     for kind, members in kinds.items():
         for which in _portions(members, _most(capability, 4)):
@@ -127,6 +119,15 @@ def lower_foreach_cast(
                 **_sizes(len(which), _CHUNK),
             ))  # fmt: skip
     return Lowered(steps, tuple(range(len(inputs))))
+
+
+def _by_dtype(tensors: Layouts) -> dict[DType, list[int]]:
+    """Which of them are not empty, for each dtype."""
+    kinds: dict[DType, list[int]] = {}
+    for i, x in enumerate(tensors):
+        if x.size:
+            kinds.setdefault(x.dtype, []).append(i)
+    return kinds
 
 
 def joined(name: str, blocks: int, out: Layout, value: str, divisor: float = 1.0) -> Stage:
