@@ -34,6 +34,7 @@ from groundup_cuda.inventory import layouts
 from groundup_cuda.lowering import lower
 from groundup_cuda.plans import Lowered
 from groundup_cuda.source import OUT, Stage, prelude
+from groundup_cuda.staging import address
 
 if sys.platform != "linux" or shutil.which("g++") is None:
     pytest.skip("kernels are emulated by g++ on Linux", allow_module_level=True)
@@ -130,11 +131,6 @@ def run(
     return outputs
 
 
-def address(array: Array) -> int:
-    found: int = array.__array_interface__["data"][0]
-    return found
-
-
 def expected(case: Case) -> list[Array] | None:
     """The cpu's results; None if it refuses the case."""
     try:
@@ -205,6 +201,8 @@ LARGE: tuple[tuple[str, tuple[tuple[int, ...], ...], dict[str, Any]], ...] = (
     ("topk", ((2, 9000),), {"k": 700}),
     ("cumsum", ((2, 20_000),), {}),
     ("cumsum", ((3000, 40),), {"axis": 0}),
+    ("sum", ((517, 256),), {"axes": (0,), "keepdims": False}),
+    ("max", ((130, 776),), {"axes": (0,), "keepdims": True}),
     ("group_norm_backward", ((3, 8, 16, 12), (8,), (3, 8, 16, 12)), {"groups": 2}),
     ("batch_norm_backward", ((40, 48), (48,), (48,), (48,), (40, 48)), {}),
     ("conv2d", ((2, 20, 13, 11), (70, 20, 3, 3), (70,)), {"padding": (1, 1)}),

@@ -16,7 +16,7 @@ from groundup.layout import Layout, Spec
 from groundup.ops import REGISTRY
 from groundup.ops.samples import cases_of
 from groundup_cuda.expressions import STORED
-from groundup_cuda.inventory import layouts
+from groundup_cuda.inventory import ARCHITECTURES, layouts
 from groundup_cuda.jit import nvrtc
 from groundup_cuda.lowering import lower
 from groundup_cuda.plans import Lowered
@@ -155,10 +155,7 @@ def kernels(capability: tuple[int, int]) -> dict[str, Stage]:
 
 @pytest.mark.parametrize(
     "arch",
-    [
-        pytest.param(arch, marks=[] if arch in OFTEN else pytest.mark.slow)
-        for arch in (75, 80, 86, 89, 90, 100, 120)
-    ],
+    [pytest.param(arch, marks=[] if arch in OFTEN else pytest.mark.slow) for arch in ARCHITECTURES],
 )
 def test_large_kernels_stay_in_registers(arch: int) -> None:
     if arch not in KNOWN:
