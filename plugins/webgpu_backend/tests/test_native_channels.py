@@ -10,8 +10,11 @@ import pytest
 
 import groundup as g
 from groundup import dispatch
-from groundup.layout import Layout
+from groundup.backends.api import Declined
+from groundup.dtypes import float32
+from groundup.layout import Layout, Spec
 from groundup.ops import REGISTRY
+from groundup_webgpu.machine import Machine
 
 RANDOM = np.random.default_rng(3)
 STATE = np.array([7, 1, 5, 0], np.int32)
@@ -71,6 +74,23 @@ def test_the_gradient_of_a_maximum_goes_to_the_first(machine_device: Any) -> Non
         y = g.max_pool2d(x, 3, stride=2, padding=1)
         weights = g.from_numpy(np.arange(y.size, dtype=np.float32).reshape(y.shape), device)
         (y * weights).sum().backward()
+        assert x.grad is not None
+        grads.append(x.grad.numpy())
+    np.testing.assert_array_equal(grads[0], grads[1])
+
+
+def test_windows_beyond_the_turns_of_a_thread(portable_device: Any) -> None:
+    """Mesa's software driver leaves loops after 65,535: such pools run by composition there."""
+    portable_device.machine = Machine(software=True)
+    plane = Layout.contiguous(Spec((1, 1, 257, 257), float32))
+    op = REGISTRY["avg_pool2d"](kernel=(257, 257), stride=(257, 257), padding=(0, 0))
+    (spec,) = op.infer_all(plane.spec)
+    made = portable_device.lowered(op, [plane], [Layout.contiguous(spec)])
+    assert isinstance(made, Declined)
+    values, grads = normal(1, 1, 40, 40), []
+    for device in (portable_device, "cpu"):
+        x = g.from_numpy(values, device).requires_grad_()
+        g.max_pool2d(x, 20, stride=1).sum().backward()
         assert x.grad is not None
         grads.append(x.grad.numpy())
     np.testing.assert_array_equal(grads[0], grads[1])

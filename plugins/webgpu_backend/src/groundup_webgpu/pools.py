@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from math import prod
+from typing import Any, Final
 
+from groundup.backends.api import Declined
 from groundup.dtypes import float32
 from groundup.layout import Layout
 from groundup_webgpu.machine import Machine
 from groundup_webgpu.source import STORED, Parameters, Stage, fragment, spread, walk
 
 Layouts = Sequence[Layout]
+_TURNS: Final = 60_000  # of a thread's loops; Mesa's software driver leaves them after 65,535
+_LARGE: Final = Declined("windows have too many elements")
 
 
-def pool(op: Any, inputs: Layouts, outputs: Layouts, machine: Machine) -> list[Stage]:
+def pool(op: Any, inputs: Layouts, outputs: Layouts, machine: Machine) -> list[Stage] | Declined:
     """max_pool2d and avg_pool2d."""
     (x,), (out,) = inputs, outputs
     if not out.size:
         return []
+    if machine.software and op.kernel[0] * (1 + op.kernel[1]) > _TURNS:
+        return _LARGE
     parameters = Parameters(2)
     largest = op.name == "max_pool2d"
     parts = {
@@ -30,13 +36,20 @@ def pool(op: Any, inputs: Layouts, outputs: Layouts, machine: Machine) -> list[S
     return [_stage("pool", parts, parameters, (out, x))]
 
 
-def pool_backward(op: Any, inputs: Layouts, outputs: Layouts, machine: Machine) -> list[Stage]:
+def pool_backward(
+    op: Any, inputs: Layouts, outputs: Layouts, machine: Machine
+) -> list[Stage] | Declined:
     """max_pool2d_backward, of x, out and grad; avg_pool2d_backward, of grad."""
     (dx,), grad = outputs, inputs[-1]
     if not dx.size:
         return []
     parameters = Parameters(1 + len(inputs))
     last = len(inputs) - 1
+    # The windows of an element; for a maximum each goes over its elements before this one.
+    down, across = (-(-n // step) for n, step in zip(op.kernel, op.stride, strict=True))
+    taps = prod(op.kernel) if last else 0
+    if machine.software and down * (1 + across * (1 + taps)) > _TURNS:
+        return _LARGE
     given: Any = {f"at{k}": each.strides[:2] for k, each in enumerate(inputs)}
     settings = _settings(op, dx.shape, grad.shape, parameters)
     parts = {
