@@ -33,7 +33,6 @@ from groundup_webgpu.source import (
 )  # fmt: skip
 
 Layouts: TypeAlias = Sequence[Layout]
-_ITEM: Final = 4  # bytes of an element in scratch memory
 _IN_ORDER: Final = "    let place = param(0u) + i;"
 
 

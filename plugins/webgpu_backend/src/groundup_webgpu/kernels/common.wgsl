@@ -64,28 +64,6 @@ fn floor_divide_f32(a: f32, b: f32) -> f32 {
     return floor(a / b);
 }
 
-// 2^n, n from -126 to 127.
-fn power_of_two(n: i32) -> f32 {
-    return bitcast<f32>(u32(n + 127) << 23u);
-}
-
-// a - trunc(a / b) b, exact, of sizes a >= b > 0: digits of the mantissa are divided eight at a time.
-fn rest_of(a: f32, b: f32) -> f32 {
-    let x = bitcast<u32>(a);
-    let y = bitcast<u32>(b);
-    let divisor = (y & 0x7fffffu) | select(0u, 0x800000u, y >= 0x800000u);
-    let power = max(y >> 23u, 1u);
-    var rest = ((x & 0x7fffffu) | select(0u, 0x800000u, x >= 0x800000u)) % divisor;
-    var left = max(x >> 23u, 1u) - power;
-    while (left > 0u) {
-        let step = min(left, 8u);
-        rest = (rest << step) % divisor;
-        left -= step;
-    }
-    let scale = max(i32(power) - 150, -100);
-    return f32(rest) * power_of_two(scale) * power_of_two(i32(power) - 150 - scale);
-}
-
 // What is left of a by whole multiples of b, with the sign of a: exact, by long division of the
 // significands, a bit at a time (as in fdlibm's fmod).
 fn left_of(a: f32, b: f32) -> f32 {
