@@ -13,7 +13,7 @@ from groundup.backends.api import Declined
 from groundup.dtypes import float32
 from groundup.layout import Layout
 from groundup_webgpu.machine import Machine
-from groundup_webgpu.rows import WORKERS, lanes_for, too_wide, zeros
+from groundup_webgpu.rows import WORKERS, lane_includes, lanes_for, too_wide, zeros
 from groundup_webgpu.source import SCRATCH, STORED, Parameters, Stage, spread
 
 Layouts = Sequence[Layout]
@@ -97,7 +97,7 @@ def group_norm(
     return [
         _stage(
             "group_norm", parts, parameters, enumerate((out, *inputs)), groups,
-            includes=("lanes" if lanes > 1 else "lanes_alone",),
+            includes=lane_includes(lanes, vector=False, machine=machine),
         )
     ]  # fmt: skip
 
@@ -118,7 +118,8 @@ def group_norm_backward(
     rows = x.size // width
     dx = _stage(
         "group_norm_backward", parts, parameters, memory, spread(rows, WORKERS // lanes),
-        written=2, scratch=_PAIR * rows, includes=("lanes" if lanes > 1 else "lanes_alone",),
+        written=2, scratch=_PAIR * rows,
+        includes=lane_includes(lanes, vector=False, machine=machine),
     )  # fmt: skip
     return [dx, _group_sums(op, x, grad, outputs)]
 
