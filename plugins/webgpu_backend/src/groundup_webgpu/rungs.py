@@ -17,7 +17,7 @@ import numpy as np
 from groundup import dtypes
 from groundup.backends.api import HostArray
 from groundup.errors import ConfigError
-from groundup_webgpu.machine import wanted_machine
+from groundup_webgpu.machine import PORTABLE_BUFFERS, PORTABLE_MEMORY, wanted_machine
 from groundup_webgpu.rows import WORKERS
 from groundup_webgpu.source import OUT, Stage
 
@@ -29,7 +29,8 @@ FEATURES: Final[Mapping[str, str | None]] = {
 # What all adapters have of what the rung `limits` asks more of.
 PORTABLE: Final = {
     "max-buffer-size": 1 << 28, "max-storage-buffer-binding-size": 1 << 27,
-    "max-compute-workgroup-storage-size": 16384, "max-storage-buffers-per-shader-stage": 8,
+    "max-compute-workgroup-storage-size": PORTABLE_MEMORY,
+    "max-storage-buffers-per-shader-stage": PORTABLE_BUFFERS,
 }  # fmt: skip
 # Runs a stage that writes so many elements of a dtype, and brings them.
 Run = Callable[[Stage, int, dtypes.DType], HostArray]

@@ -23,12 +23,13 @@ from groundup.layout import Layout, Spec
 from groundup_webgpu.binding import Bound, arranged
 from groundup_webgpu.device import WebGpuDevice, stored
 from groundup_webgpu.machine import Machine
+from groundup_webgpu.rungs import PORTABLE
 from groundup_webgpu.source import Stage
 from groundup_webgpu.stream import Part
 
 _ALIGNMENT: Final = 256  # of what is bound: the most that WebGPU lets an adapter ask for
-_MAX_BUFFER: Final = 1 << 28  # bytes, and those of a binding: every adapter allows as many
-_MAX_BINDING: Final = 1 << 27
+_MAX_BUFFER: Final = PORTABLE["max-buffer-size"]
+_MAX_BINDING: Final = PORTABLE["max-storage-buffer-binding-size"]
 
 
 @attrs.frozen
