@@ -16,7 +16,9 @@ import attrs
 _VECTOR: Final = 16  # bytes
 _EACH: Final = 8  # rows and columns of a thread
 _PIECES: Final = 64  # of the summed axis at most, but for very long ones
-_LONGEST: Final = 1 << 18  # terms of a piece at most; Mesa's software driver limits turns of loops
+# Terms of a piece at most: turns of both loops over it stay below 65,535, after which Mesa's
+# software driver leaves them.
+_LONGEST: Final = 1 << 17
 # What adding up costs, in operations of a product: for each element of a piece (written and read:
 # about 8 bytes, at 15 operations in the time of a byte), and for one more dispatch.
 _PER_ELEMENT: Final = 120.0
