@@ -72,7 +72,9 @@ def replayed(tape: Tape, folder: Path) -> list[np.ndarray]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/index.html?report"
         command = [browser, *FLAGS, f"--user-data-dir={profile}", address]
-        with subprocess.Popen(command, stdout=-3, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
             try:
                 path, body = posted.get(timeout=WAIT)
             except Empty:
